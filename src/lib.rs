@@ -1,0 +1,13 @@
+//! placeholder
+mod error;
+mod server_error;
+mod server_url;
+mod statistics;
+mod sync;
+pub use error::{ConnectAttempt, Error, ErrorKind, Result};
+pub use server_error::{RefusedOperation, ServerError, ServerErrorKind};
+pub use statistics::Statistics;
+/// x
+pub fn connect(s: &str) -> Result<()> {
+    server_url::ServerUrl::parse_list(s).map(|_| ())
+}

@@ -1,0 +1,216 @@
+//! The only door to locks and threads.
+//!
+//! Locks are `parking_lot`'s (no poison: a panic in user code can never make a lock unusable) and
+//! carry a [`Rank`]. In debug builds, taking a lock whose rank is not above every rank that the
+//! thread already holds panics at once, so a wrong order cannot wait for the day when two threads
+//! meet. [`assert_unlocked`] stands in front of socket IO, name resolution, user code and joins.
+//!
+//! The order, lowest first, is the declaration order of [`Rank`]: a lock may be taken while any lock
+//! above it in that list is held, never the other way round.
+//!
+//! Not here: channels (nothing inside the core uses one) and clocks.
+
+use std::cell::Cell;
+use std::ops::{Deref, DerefMut};
+use std::thread;
+use std::time::Instant;
+
+pub(crate) use std::sync::Arc;
+pub(crate) use std::sync::Weak;
+pub(crate) use std::sync::atomic;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// The place of a lock in the order. A thread takes locks downwards in this list only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Rank {
+    /// A lock of the testing feature, above everything of the library.
+    #[cfg_attr(not(feature = "testing"), allow(dead_code))]
+    Outer,
+    /// The life of a connection: status, server, reason of the end.
+    Life,
+    /// sid to subscription.
+    Registry,
+    /// Frames that wait to be written, and the line of expected PONGs.
+    Outbox,
+    /// Waiting requests by token.
+    Requests,
+    /// One waiting request.
+    Slot,
+    /// Messages that wait for a consumer.
+    Mailbox,
+    /// Events that wait for a listener.
+    Events,
+    /// A leaf: nothing is taken while it is held.
+    Leaf,
+}
+
+thread_local! {
+    /// One bit for each rank that this thread holds (debug builds only).
+    static HELD: Cell<u32> = const { Cell::new(0) };
+    /// The connection that this thread belongs to, 0 for a thread of the program.
+    static OWNER: Cell<u64> = const { Cell::new(0) };
+}
+
+#[derive(Debug)]
+struct Held(Rank);
+
+impl Held {
+    fn new(rank: Rank) -> Self {
+        if cfg!(debug_assertions) {
+            HELD.with(|held| {
+                let bits = held.get();
+                debug_assert!(
+                    bits >> (rank as u32) == 0,
+                    "lock order: {rank:?} taken while holding {bits:#b}"
+                );
+                held.set(bits | 1 << (rank as u32));
+            });
+        }
+        Self(rank)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if cfg!(debug_assertions) {
+            // The thread-local may be gone when a thread ends while it drops its last values.
+            let _ = HELD.try_with(|held| held.set(held.get() & !(1 << (self.0 as u32))));
+        }
+    }
+}
+
+/// Asserts, in debug builds, that this thread holds no lock of the library.
+pub(crate) fn assert_unlocked(doing: &str) {
+    if cfg!(debug_assertions) {
+        let bits = HELD.with(Cell::get);
+        debug_assert!(bits == 0, "a lock is held while {doing}: {bits:#b}");
+    }
+}
+
+/// A lock with its place in the order.
+pub(crate) struct Mutex<T> {
+    rank: Rank,
+    inner: parking_lot::Mutex<T>,
+}
+
+impl<T> Mutex<T> {
+    pub(crate) const fn new(rank: Rank, value: T) -> Self {
+        Self { rank, inner: parking_lot::Mutex::new(value) }
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+        let held = Held::new(self.rank);
+        MutexGuard { inner: self.inner.lock(), _held: held }
+    }
+}
+
+impl<T> std::fmt::Debug for Mutex<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Mutex").field("rank", &self.rank).finish_non_exhaustive()
+    }
+}
+
+/// A held lock.
+pub(crate) struct MutexGuard<'a, T> {
+    inner: parking_lot::MutexGuard<'a, T>,
+    _held: Held,
+}
+
+impl<T> Deref for MutexGuard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.inner
+    }
+}
+
+impl<T> DerefMut for MutexGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.inner
+    }
+}
+
+/// A condition variable; every wait but one has a deadline.
+#[derive(Debug, Default)]
+pub(crate) struct Condvar(parking_lot::Condvar);
+
+impl Condvar {
+    pub(crate) const fn new() -> Self {
+        Self(parking_lot::Condvar::new())
+    }
+
+    /// Waits until woken or until the deadline; `None` waits until woken. Returns whether the
+    /// deadline passed. A wake-up may be spurious.
+    pub(crate) fn wait_until<T>(
+        &self,
+        guard: &mut MutexGuard<'_, T>,
+        deadline: Option<Instant>,
+    ) -> bool {
+        match deadline {
+            Some(deadline) => self.0.wait_until(&mut guard.inner, deadline).timed_out(),
+            None => {
+                self.0.wait(&mut guard.inner);
+                false
+            }
+        }
+    }
+
+    pub(crate) fn notify_one(&self) {
+        self.0.notify_one();
+    }
+
+    pub(crate) fn notify_all(&self) {
+        self.0.notify_all();
+    }
+}
+
+/// Starts a named thread that belongs to connection `owner`; see [`current_owner`].
+pub(crate) fn spawn(
+    name: String,
+    owner: u64,
+    body: impl FnOnce() + Send + 'static,
+) -> Result<thread::JoinHandle<()>> {
+    let what = format!("the thread '{name}' could not be started");
+    thread::Builder::new()
+        .name(name)
+        .spawn(move || {
+            OWNER.with(|cell| cell.set(owner));
+            body();
+        })
+        .map_err(|error| Error::with_source(ErrorKind::Io, format!("{what}: {error}"), error))
+}
+
+/// The connection whose thread this is, or 0 on a thread of the program.
+pub(crate) fn current_owner() -> u64 {
+    OWNER.try_with(Cell::get).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(debug_assertions)]
+    fn a_wrong_lock_order_is_noticed_at_once() {
+        let registry = Mutex::new(Rank::Registry, ());
+        let outbox = Mutex::new(Rank::Outbox, ());
+        {
+            let _first = registry.lock();
+            let _second = outbox.lock();
+        }
+        let wrong = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let _first = outbox.lock();
+            let _second = registry.lock();
+        }));
+        assert!(wrong.is_err());
+        assert_unlocked("testing");
+    }
+
+    #[test]
+    fn a_thread_knows_whose_it_is() {
+        assert_eq!(current_owner(), 0);
+        let thread = spawn("owner".to_owned(), 7, || assert_eq!(current_owner(), 7));
+        thread.expect("a thread").join().expect("no panic");
+    }
+}
