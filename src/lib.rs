@@ -4,6 +4,7 @@ mod server_error;
 mod server_url;
 mod statistics;
 mod sync;
+mod transport;
 pub use error::{ConnectAttempt, Error, ErrorKind, Result};
 pub use server_error::{RefusedOperation, ServerError, ServerErrorKind};
 pub use statistics::Statistics;

@@ -1,0 +1,367 @@
+//! From whoever notices something to whoever wants to know.
+//!
+//! [`Hub::emit`] may be called from any thread, with any lock above `Events` held, and never blocks:
+//! it puts the notice into one queue for the callback thread and one for each `events()` iterator.
+//! The callback thread takes from its queue ([`Hub::next`]), asks which sinks were there when the
+//! notice was emitted ([`Hub::sinks`]) and calls them with no lock held.
+//!
+//! A queue is bounded. Beyond 1,024 waiting, error notices and whole pairs of `Reconnecting` and
+//! `ReconnectFailed` are left out and counted, and the next notice carries the count. Everything
+//! else is always delivered, so that the grammar of events holds for the slowest listener too:
+//!
+//! ```text
+//!             Reconnecting, full          ReconnectFailed
+//!  Open ─────────────────────▶ Withheld ──────────────────▶ Open (both left out)
+//!                                  │ anything else
+//!                                  └─▶ Reconnecting is queued first, then that ─▶ Open
+//! ```
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use super::notice::{ConnectionEventKind, Notice};
+use crate::sync::{Arc, Condvar, Mutex, Rank};
+
+/// How many notices may wait before some are left out.
+pub(crate) const QUEUE_LIMIT: usize = 1024;
+
+/// Names a listener, to remove it by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ListenerId(u64);
+
+/// What is called for a notice. `C` is whatever the layer above needs to lend a connection.
+pub(crate) type SinkFn<C> = dyn Fn(&C, &Notice) + Send + Sync;
+
+/// A listener as the core sees it.
+pub(crate) struct Sink<C> {
+    id: ListenerId,
+    /// The number of the first notice that it gets.
+    from: u64,
+    call: Arc<SinkFn<C>>,
+}
+
+impl<C> Clone for Sink<C> {
+    fn clone(&self) -> Self {
+        Self { id: self.id, from: self.from, call: Arc::clone(&self.call) }
+    }
+}
+
+impl<C> Sink<C> {
+    pub(crate) fn id(&self) -> ListenerId {
+        self.id
+    }
+
+    pub(crate) fn call(&self, connection: &C, notice: &Notice) {
+        (self.call)(connection, notice);
+    }
+}
+
+/// A bounded queue of numbered notices; the rules are in the head of this file.
+#[derive(Debug, Default)]
+struct Queue {
+    items: VecDeque<(u64, Notice)>,
+    skipped: u64,
+    withheld: Option<(u64, Notice)>,
+    finished: bool,
+}
+
+impl Queue {
+    /// Returns how many notices were left out by this one.
+    fn push(&mut self, number: u64, notice: &Notice) -> u64 {
+        use ConnectionEventKind as K;
+        let full = self.items.len() >= QUEUE_LIMIT;
+        match notice {
+            Notice::Error { .. } if full => {
+                self.skipped += 1;
+                return 1;
+            }
+            Notice::Error { .. } => {}
+            Notice::Event(event) => match event.kind() {
+                K::Reconnecting { .. } if full => {
+                    self.withheld = Some((number, notice.clone()));
+                    return 0;
+                }
+                K::ReconnectFailed { .. } if self.withheld.take().is_some() => {
+                    self.skipped += 2;
+                    return 2;
+                }
+                _ => {
+                    if let Some((number, notice)) = self.withheld.take() {
+                        self.append(number, notice);
+                    }
+                }
+            },
+        }
+        self.append(number, notice.clone());
+        0
+    }
+
+    fn append(&mut self, number: u64, notice: Notice) {
+        let skipped = std::mem::take(&mut self.skipped);
+        self.finished = matches!(
+            &notice,
+            Notice::Event(event) if matches!(event.kind(), ConnectionEventKind::Closed { .. })
+        );
+        self.items.push_back((number, notice.with_skipped(skipped)));
+    }
+
+    fn pop(&mut self) -> Option<(u64, Notice)> {
+        let item = self.items.pop_front();
+        if self.items.is_empty() && self.items.capacity() > 64 {
+            self.items = VecDeque::new();
+        }
+        item
+    }
+}
+
+/// The events of one connection on their way to the program.
+pub(crate) struct Hub<C> {
+    state: Mutex<State<C>>,
+    queued: Condvar,
+}
+
+struct State<C> {
+    /// The number of the next notice.
+    next: u64,
+    next_listener: u64,
+    callbacks: Queue,
+    sinks: Vec<Sink<C>>,
+    taps: Vec<std::sync::Weak<Tap>>,
+    /// `Closed` has been emitted: nothing follows it.
+    closed: bool,
+}
+
+impl<C> std::fmt::Debug for Hub<C> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hub").finish_non_exhaustive()
+    }
+}
+
+impl<C> Hub<C> {
+    pub(crate) fn new() -> Self {
+        let state = State {
+            next: 1,
+            next_listener: 1,
+            callbacks: Queue::default(),
+            sinks: Vec::new(),
+            taps: Vec::new(),
+            closed: false,
+        };
+        Self { state: Mutex::new(Rank::Events, state), queued: Condvar::new() }
+    }
+
+    /// Queues a notice. Returns how many notices were left out. After `Closed` nothing is queued.
+    pub(crate) fn emit(&self, notice: &Notice) -> u64 {
+        let mut state = self.state.lock();
+        if state.closed {
+            return 0;
+        }
+        let number = state.next;
+        state.next += 1;
+        let skipped = state.callbacks.push(number, notice);
+        state.closed = state.callbacks.finished;
+        state.taps.retain(|tap| match tap.upgrade() {
+            Some(tap) => {
+                tap.push(number, notice);
+                true
+            }
+            None => false,
+        });
+        drop(state);
+        self.queued.notify_one();
+        skipped
+    }
+
+    /// The next notice for the callback thread, which waits for it.
+    pub(crate) fn next(&self) -> (u64, Notice) {
+        let mut state = self.state.lock();
+        loop {
+            if let Some(item) = state.callbacks.pop() {
+                return item;
+            }
+            self.queued.wait_until(&mut state, None);
+        }
+    }
+
+    /// The sinks that get the notice of that number.
+    pub(crate) fn sinks(&self, number: u64) -> Vec<Sink<C>> {
+        let state = self.state.lock();
+        state.sinks.iter().filter(|sink| sink.from <= number).cloned().collect()
+    }
+
+    /// Adds a sink, which gets what is emitted from now on. After `Closed` it is dropped at once.
+    pub(crate) fn add(&self, call: Arc<SinkFn<C>>) -> ListenerId {
+        let mut state = self.state.lock();
+        let id = ListenerId(state.next_listener);
+        state.next_listener += 1;
+        if !state.closed {
+            let from = state.next;
+            state.sinks.push(Sink { id, from, call });
+        }
+        id
+    }
+
+    /// Removes a sink; a call under way still ends. Returns whether it was there.
+    pub(crate) fn remove(&self, id: ListenerId) -> bool {
+        let removed = {
+            let mut state = self.state.lock();
+            let index = state.sinks.iter().position(|sink| sink.id == id);
+            index.map(|index| state.sinks.remove(index))
+        };
+        // The listener may be dropped here, outside the lock: it is the program's code.
+        removed.is_some()
+    }
+
+    /// Takes all sinks out, to be dropped after `Closed` has been delivered.
+    pub(crate) fn clear(&self) {
+        let sinks = std::mem::take(&mut self.state.lock().sinks);
+        drop(sinks);
+    }
+
+    /// A queue of its own that gets everything emitted from now on.
+    pub(crate) fn tap(&self) -> Arc<Tap> {
+        let tap = Arc::new(Tap {
+            queue: Mutex::new(Rank::Leaf, Queue::default()),
+            queued: Condvar::new(),
+        });
+        let mut state = self.state.lock();
+        if state.closed {
+            tap.queue.lock().finished = true;
+        } else {
+            state.taps.push(Arc::downgrade(&tap));
+        }
+        tap
+    }
+}
+
+/// The queue behind one `events()` iterator.
+#[derive(Debug)]
+pub(crate) struct Tap {
+    queue: Mutex<Queue>,
+    queued: Condvar,
+}
+
+/// What a tap gives.
+#[derive(Debug)]
+pub(crate) enum Tapped {
+    Notice(Notice),
+    Timeout,
+    /// `Closed` was given out before.
+    Finished,
+}
+
+impl Tap {
+    fn push(&self, number: u64, notice: &Notice) {
+        self.queue.lock().push(number, notice);
+        self.queued.notify_one();
+    }
+
+    /// The next notice; waits until the deadline, or without one until there is a notice.
+    pub(crate) fn next(&self, deadline: Option<Instant>) -> Tapped {
+        let mut queue = self.queue.lock();
+        loop {
+            if let Some((_, notice)) = queue.pop() {
+                return Tapped::Notice(notice);
+            }
+            if queue.finished {
+                return Tapped::Finished;
+            }
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                return Tapped::Timeout;
+            }
+            self.queued.wait_until(&mut queue, deadline);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::notice::{ConnectionEvent, ErrorNotice};
+    use super::*;
+    use crate::error::{Error, ErrorKind};
+
+    fn event(kind: ConnectionEventKind) -> Notice {
+        Notice::Event(ConnectionEvent::new(None, kind))
+    }
+
+    fn error() -> Notice {
+        ErrorNotice::Exception(Error::new(ErrorKind::Io, "x")).into()
+    }
+
+    fn reconnecting() -> Notice {
+        event(ConnectionEventKind::Reconnecting { attempt: 1 })
+    }
+
+    fn failed() -> Notice {
+        let cause = Error::new(ErrorKind::Io, "x");
+        event(ConnectionEventKind::ReconnectFailed { attempt: 1, cause })
+    }
+
+    fn texts(queue: &mut Queue) -> Vec<String> {
+        std::iter::from_fn(|| queue.pop()).map(|(_, notice)| notice.to_string()).collect()
+    }
+
+    fn full() -> Queue {
+        let mut queue = Queue::default();
+        for number in 0..QUEUE_LIMIT as u64 {
+            assert_eq!(queue.push(number, &error()), 0);
+        }
+        queue
+    }
+
+    #[test]
+    fn a_full_queue_leaves_out_errors_and_whole_pairs_and_says_how_many() {
+        let mut queue = full();
+        assert_eq!(queue.push(1, &error()), 1);
+        assert_eq!(queue.push(2, &reconnecting()), 0);
+        assert_eq!(queue.push(3, &failed()), 2);
+        assert_eq!(queue.push(4, &event(ConnectionEventKind::LameDuck)), 0);
+        let last = queue.items.back().expect("an event").1.clone();
+        assert!(matches!(last, Notice::Event(event) if event.skipped() == 3));
+        assert_eq!(queue.items.len(), QUEUE_LIMIT + 1);
+    }
+
+    #[test]
+    fn a_withheld_attempt_that_succeeds_is_delivered_before_its_success() {
+        let mut queue = full();
+        queue.push(1, &reconnecting());
+        queue.push(2, &error());
+        queue.push(3, &event(ConnectionEventKind::Connected));
+        let texts = texts(&mut queue);
+        assert_eq!(
+            texts[QUEUE_LIMIT..],
+            ["nats: reconnecting, attempt 1", "nats: connection opened"]
+        );
+    }
+
+    #[test]
+    fn an_attempt_announced_before_the_queue_was_full_keeps_its_end() {
+        let mut queue = Queue::default();
+        queue.push(0, &reconnecting());
+        for number in 1..2000 {
+            queue.push(number, &error());
+        }
+        queue.push(2000, &failed());
+        let texts = texts(&mut queue);
+        assert_eq!(texts.len(), QUEUE_LIMIT + 1);
+        assert!(texts[QUEUE_LIMIT].starts_with("nats: reconnect failed"));
+    }
+
+    #[test]
+    fn a_sink_gets_only_what_was_emitted_after_it_was_added() {
+        let hub: Hub<()> = Hub::new();
+        hub.emit(&event(ConnectionEventKind::Connected));
+        let id = hub.add(Arc::new(|(), _| ()));
+        let tap = hub.tap();
+        hub.emit(&event(ConnectionEventKind::Closed { cause: None }));
+        hub.emit(&error());
+        let (first, _) = hub.next();
+        assert!(hub.sinks(first).is_empty());
+        let (second, _) = hub.next();
+        assert_eq!(hub.sinks(second).len(), 1);
+        assert!(hub.remove(id) && !hub.remove(id));
+        assert!(matches!(tap.next(None), Tapped::Notice(_)));
+        assert!(matches!(tap.next(None), Tapped::Finished));
+        assert!(matches!(hub.tap().next(None), Tapped::Finished));
+    }
+}

@@ -1,0 +1,184 @@
+//! Appending frames. Called by any thread; `control` with the registry locked.
+
+use std::time::{Duration, Instant};
+
+use super::frames::Kind;
+use super::pongs::Pong;
+use super::state::{
+    Batch, Outbox, OutboxPolicy, Phase, ReconnectBuffer, State, Urgency,
+};
+use crate::error::{Error, ErrorKind, Result};
+use crate::protocol::{Headers, PING, PONG, encode_publish, publish_len};
+
+/// What became of a message.
+#[derive(Debug)]
+pub(crate) enum Accepted {
+    /// It waits to be written; the caller writes the batch, if it got one.
+    Queued(Option<Batch>),
+    /// It was dropped by [`OutboxPolicy::DropNewest`].
+    Dropped,
+}
+
+/// What is published: a view of the caller's message.
+#[derive(Clone, Copy)]
+pub(crate) struct Outgoing<'a> {
+    pub(crate) subject: &'a str,
+    pub(crate) reply: Option<&'a str>,
+    pub(crate) headers: Option<&'a Headers>,
+    pub(crate) payload: &'a [u8],
+}
+
+enum Room {
+    Yes,
+    Drop,
+    Wait(Duration),
+}
+
+/// The most bytes that the urgent lane holds: a server that pings faster than we can write must not
+/// fill our memory.
+const URGENT_MOST: usize = 64 * 1024;
+
+impl Outbox {
+    /// Appends a message. `may_wait` is false on the library's own threads: user code there gets
+    /// the error, not the wait.
+    pub(crate) fn publish(
+        &self,
+        outgoing: Outgoing<'_>,
+        urgency: Urgency,
+        may_wait: bool,
+    ) -> Result<Accepted> {
+        let Outgoing { subject, reply, payload, .. } = outgoing;
+        let headers = outgoing.headers.filter(|headers| !headers.is_empty());
+        let length = publish_len(subject, reply, headers, payload.len());
+        self.check_line(length, headers, payload.len())?;
+        let mut deadline = None;
+        let mut state = self.state.lock();
+        loop {
+            state.admits(headers, payload.len())?;
+            match self.room_for(&state, length)? {
+                Room::Yes => break,
+                Room::Drop => {
+                    state.discarded += 1;
+                    return Ok(Accepted::Dropped);
+                }
+                Room::Wait(patience) => {
+                    let now = Instant::now();
+                    let until = *deadline.get_or_insert_with(|| now + patience);
+                    if !may_wait || now >= until {
+                        return Err(self.full());
+                    }
+                    state.waiting += 1;
+                    self.room.wait_until(&mut state, Some(until));
+                    state.waiting -= 1;
+                }
+            }
+        }
+        state.pending.push(Kind::Data, length, |bytes| {
+            encode_publish(bytes, subject, reply, headers, payload);
+        })?;
+        state.bytes += length;
+        state.messages += 1;
+        state.out_messages += 1;
+        state.out_bytes += length as u64;
+        Ok(Accepted::Queued(self.turn(&mut state, urgency)))
+    }
+
+    fn check_line(&self, length: usize, headers: Option<&Headers>, payload: usize) -> Result<()> {
+        // A frame is the line, the headers, the payload and a line end.
+        let rest = headers.map_or(0, Headers::encoded_len) + payload + 2;
+        let line = length.saturating_sub(rest);
+        let most = self.config.control_line;
+        if line > most {
+            let text = format!("the protocol line takes {line} bytes, the control line has {most}");
+            return Err(Error::new(ErrorKind::MaxControlLine, text));
+        }
+        Ok(())
+    }
+
+    /// Whether there is room for a frame of that length. A frame larger than the limit is let in
+    /// when nothing else waits, or it could never be sent.
+    fn room_for(&self, state: &State, length: usize) -> Result<Room> {
+        if state.phase == Phase::Up {
+            if state.bytes == 0 || state.bytes.saturating_add(length) <= self.config.limit {
+                return Ok(Room::Yes);
+            }
+            return match self.config.policy {
+                OutboxPolicy::Block(patience) => Ok(Room::Wait(patience)),
+                OutboxPolicy::Error => Err(self.full()),
+                OutboxPolicy::DropNewest => Ok(Room::Drop),
+            };
+        }
+        let refuse = |text: String| Err(Error::new(ErrorKind::ReconnectBufferFull, text));
+        match self.config.reconnect_buffer {
+            ReconnectBuffer::Off => {
+                refuse("the connection is down and the reconnect buffer is off".to_owned())
+            }
+            ReconnectBuffer::Bytes(most) if state.bytes.saturating_add(length) > most => refuse(
+                format!("the connection is down and the reconnect buffer of {most} bytes is full"),
+            ),
+            ReconnectBuffer::Bytes(_) => Ok(Room::Yes),
+        }
+    }
+
+    fn full(&self) -> Error {
+        let text = format!("the outbox of {} bytes is full", self.config.limit);
+        Error::new(ErrorKind::OutboxFull, text)
+    }
+
+    /// Appends SUB or UNSUB lines, which never wait. Without a server they are not kept: the
+    /// registry announces everything to the next one. `kick` begins the write.
+    pub(crate) fn control(&self, frame: &[u8]) {
+        let mut state = self.state.lock();
+        if matches!(state.phase, Phase::Opening | Phase::Up) {
+            let append = |bytes: &mut Vec<u8>| bytes.extend_from_slice(frame);
+            if state.pending.push(Kind::Control, frame.len(), append).is_ok() {
+                state.bytes += frame.len();
+            }
+        }
+    }
+
+    /// Appends a PING whose PONG completes `pong`. Fails when no server is there.
+    pub(crate) fn ping(&self, pong: Pong) -> Result<Option<Batch>> {
+        let mut state = self.state.lock();
+        match state.phase {
+            Phase::Up => {}
+            Phase::Closing | Phase::Closed => {
+                return Err(Error::new(ErrorKind::Closed, "the connection is closed"));
+            }
+            Phase::Down | Phase::Opening => {
+                return Err(Error::new(ErrorKind::Disconnected, "the connection is down"));
+            }
+        }
+        state.pending.push(Kind::Ping, PING.len(), |bytes| bytes.extend_from_slice(PING))?;
+        state.bytes += PING.len();
+        state.pongs.queue(pong);
+        Ok(self.turn(&mut state, Urgency::Now))
+    }
+
+    /// A PONG arrived: the flush that it completes, if it is one.
+    pub(crate) fn pong(&self) -> Option<Pong> {
+        self.state.lock().pongs.arrived()
+    }
+
+    /// Answers the server's PING, ahead of what waits.
+    pub(crate) fn answer_ping(&self) {
+        self.push_urgent(PONG, false);
+    }
+
+    /// Sends a keep-alive PING, ahead of what waits.
+    pub(crate) fn keep_alive(&self) {
+        self.push_urgent(PING, true);
+    }
+
+    fn push_urgent(&self, frame: &[u8], is_ping: bool) {
+        let mut state = self.state.lock();
+        let up = matches!(state.phase, Phase::Up | Phase::Closing);
+        if up && state.urgent.len() < URGENT_MOST {
+            state.urgent.extend_from_slice(frame);
+            if is_ping {
+                state.pongs.queue_urgent();
+            }
+            self.wake_flusher(&mut state);
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! Frames on their way to the server, in call order.
+//!
+//! Any thread appends whole frames under a short lock. Bytes leave by the *write turn*: a flag says
+//! who writes, the flusher or a calling thread that found everything idle; the lock is never held
+//! during a write. The turn owns the `taken` buffer until it gives it back.
+//!
+//! ```text
+//!   publish, control, ping ─▶ pending ─swap─▶ taken ─batch of ≤ 64 KiB─▶ socket
+//!   PONG, keep-alive PING ──▶ urgent ──────(between two frames)────────▶ socket
+//! ```
+//!
+//! Invariants: `pending` and `taken` hold whole frames, except that the first frame of `taken` may
+//! have been given to the kernel in part; nothing is written between its parts. The line of expected
+//! PONGs is in the order in which the PINGs leave. Messages survive the loss of a connection, control
+//! frames do not.
+//!
+//! ```text
+//!  Down ──open──▶ Opening ──begin──▶ Up ──close──▶ Closing
+//!    ▲               │                │               │
+//!    └──────end──────┴───────end──────┘               ▼
+//!        (any of them) ────────────finish──────────▶ Closed
+//! ```
+//!
+//! Who calls what: `append.rs` any thread (`control` with the registry locked); `phases.rs` the
+//! reader thread and whoever closes; `turn.rs` the flusher, or a caller that got the turn.
+
+mod append;
+mod frames;
+mod phases;
+mod pongs;
+mod state;
+mod turn;
+
+pub(crate) use append::{Accepted, Outgoing};
+pub(crate) use pongs::Pong;
+pub(crate) use state::{
+    Batch, Outbox, OutboxConfig, OutboxCounts, Remains, ServerLimits, Urgency,
+};
+pub use state::{OutboxPolicy, ReconnectBuffer};
+pub(crate) use turn::Broken;

@@ -1,0 +1,313 @@
+//! The outbox's data and what its lock guards.
+
+use std::time::{Duration, Instant};
+
+use super::frames::Frames;
+use super::pongs::{Pong, PongLine};
+use crate::error::{Error, ErrorKind, Result};
+use crate::protocol::{Headers, announced_size};
+use crate::sync::{Arc, Condvar, Mutex, Rank};
+use crate::transport::Stream;
+
+/// What a publisher does when the outbox is full while the connection is up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OutboxPolicy {
+    /// Wait so long for room, then fail with [`ErrorKind::OutboxFull`]. The default, with 2 s. Code
+    /// that runs on a thread of the connection (a handler or listener) gets the error at once.
+    Block(Duration),
+    /// Fail with [`ErrorKind::OutboxFull`] at once.
+    Error,
+    /// Drop the message, count it and tell `message_discarded`.
+    DropNewest,
+}
+
+/// How much may wait while the connection is down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ReconnectBuffer {
+    /// Nothing: a publish while the connection is down fails at once.
+    Off,
+    /// So many bytes of frames; more fails at once. The default is 8 MiB.
+    Bytes(usize),
+}
+
+/// The limits of the outbox.
+#[derive(Debug, Clone)]
+pub(crate) struct OutboxConfig {
+    pub(crate) limit: usize,
+    pub(crate) policy: OutboxPolicy,
+    pub(crate) reconnect_buffer: ReconnectBuffer,
+    pub(crate) control_line: usize,
+}
+
+/// What the server in use accepts.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ServerLimits {
+    /// Zero is unknown.
+    pub(crate) max_payload: usize,
+    pub(crate) headers: bool,
+}
+
+/// When a frame should leave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Urgency {
+    /// At once if all is idle: somebody waits for the answer.
+    Now,
+    /// At once if all has been idle for a moment, otherwise with its neighbours.
+    Idle,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    Down,
+    /// The subscriptions are being announced: control frames are kept, nothing is written.
+    Opening,
+    Up,
+    /// What is there is still written, nothing is added.
+    Closing,
+    Closed,
+}
+
+/// What the outbox has counted.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct OutboxCounts {
+    pub(crate) messages: u64,
+    pub(crate) bytes: u64,
+    pub(crate) torn: u64,
+    pub(crate) discarded: u64,
+    pub(crate) pings: u64,
+}
+
+/// What is left of a connection that ended.
+#[derive(Debug, Default)]
+pub(crate) struct Remains {
+    /// The flushes that got no answer.
+    pub(crate) pongs: Vec<Pong>,
+}
+
+/// The outbox of one connection. The rules are in the head of the folder.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    pub(super) config: OutboxConfig,
+    pub(super) state: Mutex<State>,
+    /// Publishers wait here for room.
+    pub(super) room: Condvar,
+    /// The flusher waits here for work.
+    pub(super) work: Condvar,
+    /// Whoever ends or closes a connection waits here for the turn to come back.
+    pub(super) turn_back: Condvar,
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) phase: Phase,
+    pub(super) epoch: u64,
+    pub(super) stream: Option<Arc<dyn Stream>>,
+    pub(super) limits: ServerLimits,
+    /// Publishing is refused: the connection drains.
+    pub(super) draining: bool,
+    pub(super) pending: Frames,
+    pub(super) taken: Frames,
+    pub(super) urgent: Vec<u8>,
+    pub(super) pongs: PongLine,
+    /// Somebody has the turn.
+    pub(super) writing: bool,
+    pub(super) flusher_sleeps: bool,
+    /// A write failed: no more turns until the next connection.
+    pub(super) broken: bool,
+    pub(super) last_write: Option<Instant>,
+    /// Publishers waiting for room.
+    pub(super) waiting: usize,
+    /// Bytes and messages of all frames that are not written whole.
+    pub(super) bytes: usize,
+    pub(super) messages: u64,
+    pub(super) out_messages: u64,
+    pub(super) out_bytes: u64,
+    pub(super) torn: u64,
+    pub(super) discarded: u64,
+}
+
+/// What the holder of the turn writes.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    pub(crate) epoch: u64,
+    pub(crate) stream: Arc<dyn Stream>,
+    pub(super) frames: Frames,
+    pub(super) urgent: Vec<u8>,
+    pub(super) length: usize,
+}
+
+impl Batch {
+    /// The bytes to write now; empty when the batch is done.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        if self.urgent.is_empty() { self.frames.front(self.length) } else { &self.urgent }
+    }
+
+    /// So many of `bytes` were given to the kernel.
+    pub(crate) fn wrote(&mut self, count: usize) {
+        if self.urgent.is_empty() {
+            self.frames.advance(count);
+            self.length = self.length.saturating_sub(count);
+        } else {
+            self.urgent.drain(..count.min(self.urgent.len()));
+        }
+    }
+
+    pub(crate) fn is_done(&self) -> bool {
+        self.urgent.is_empty() && self.length == 0
+    }
+}
+
+/// A batch is at most so many bytes, or one message: what TLS loses with a connection, and how long
+/// a PONG may have to wait.
+const BATCH_MOST: usize = 64 * 1024;
+
+impl Outbox {
+    pub(crate) fn new(config: OutboxConfig) -> Self {
+        let state = State {
+            phase: Phase::Down,
+            epoch: 0,
+            stream: None,
+            limits: ServerLimits { max_payload: 0, headers: true },
+            draining: false,
+            pending: Frames::new(),
+            taken: Frames::new(),
+            urgent: Vec::new(),
+            pongs: PongLine::new(),
+            writing: false,
+            flusher_sleeps: false,
+            broken: false,
+            last_write: None,
+            waiting: 0,
+            bytes: 0,
+            messages: 0,
+            out_messages: 0,
+            out_bytes: 0,
+            torn: 0,
+            discarded: 0,
+        };
+        Self {
+            config,
+            state: Mutex::new(Rank::Outbox, state),
+            room: Condvar::new(),
+            work: Condvar::new(),
+            turn_back: Condvar::new(),
+        }
+    }
+
+    /// Messages and bytes that wait to be written.
+    pub(crate) fn pending(&self) -> (u64, usize) {
+        let state = self.state.lock();
+        (state.messages, state.bytes)
+    }
+
+    pub(crate) fn counts(&self) -> OutboxCounts {
+        let state = self.state.lock();
+        OutboxCounts {
+            messages: state.out_messages,
+            bytes: state.out_bytes,
+            torn: state.torn,
+            discarded: state.discarded,
+            pings: state.pongs.sent(),
+        }
+    }
+}
+
+impl State {
+    /// Nothing waits to be written.
+    pub(super) fn is_empty(&self) -> bool {
+        self.pending.is_empty() && self.taken.is_empty() && self.urgent.is_empty()
+    }
+
+    /// Takes the turn with the next batch, if nobody has it and there is something to write.
+    pub(super) fn take_batch(&mut self) -> Option<Batch> {
+        if self.writing || self.broken || !matches!(self.phase, Phase::Up | Phase::Closing) {
+            return None;
+        }
+        let stream = self.stream.clone()?;
+        let mut batch = Batch {
+            epoch: self.epoch,
+            stream,
+            frames: Frames::new(),
+            urgent: Vec::new(),
+            length: 0,
+        };
+        // The urgent lane goes between two frames, never into one.
+        if !self.urgent.is_empty() && !self.taken.is_torn() {
+            self.pongs.leave_urgent();
+            batch.urgent = std::mem::take(&mut self.urgent);
+        } else {
+            if self.taken.is_empty() {
+                std::mem::swap(&mut self.taken, &mut self.pending);
+            }
+            if self.taken.is_empty() {
+                return None;
+            }
+            let (length, pings) = self.taken.cut(BATCH_MOST);
+            self.pongs.leave(pings);
+            batch.length = length;
+        }
+        batch.frames = std::mem::take(&mut self.taken);
+        self.writing = true;
+        Some(batch)
+    }
+
+    /// Whether a message may be published at all.
+    pub(super) fn admits(&self, headers: Option<&Headers>, payload: usize) -> Result<()> {
+        if matches!(self.phase, Phase::Closing | Phase::Closed) {
+            return Err(Error::new(ErrorKind::Closed, "the connection is closed"));
+        }
+        if self.draining {
+            return Err(Error::new(ErrorKind::Draining, "the connection is draining"));
+        }
+        if headers.is_some() && !self.limits.headers {
+            let text = "the server does not support headers";
+            return Err(Error::new(ErrorKind::HeadersUnsupported, text));
+        }
+        let size = payload.saturating_add(headers.map_or(0, Headers::encoded_len));
+        if self.limits.max_payload != 0 && size > self.limits.max_payload {
+            let text = format!(
+                "payload and headers take {size} bytes, the server accepts {}",
+                self.limits.max_payload
+            );
+            return Err(Error::new(ErrorKind::MaxPayload, text));
+        }
+        Ok(())
+    }
+
+    /// Keeps the messages of a lost connection, drops the rest.
+    pub(super) fn collect_remains(&mut self) -> Remains {
+        let mut kept = Frames::new();
+        if self.taken.drain_messages(&mut kept, |_| true) {
+            self.torn += 1;
+        }
+        self.pending.drain_messages(&mut kept, |_| true);
+        (self.bytes, self.messages) = kept.totals();
+        self.pending = kept;
+        self.urgent.clear();
+        self.stream = None;
+        // A writer that is still out belongs to no connection any more.
+        self.epoch = 0;
+        self.writing = false;
+        Remains { pongs: self.pongs.clear() }
+    }
+
+    /// Takes out messages that this server would close the connection for. Returns their number.
+    pub(super) fn drop_oversized(&mut self) -> u64 {
+        let most = self.limits.max_payload;
+        if most == 0 || !self.pending.has_longer_than(most) {
+            return 0;
+        }
+        let before = self.messages;
+        let mut kept = Frames::new();
+        self.pending.drain_messages(&mut kept, |frame| {
+            announced_size(frame).is_none_or(|size| size <= most as u64)
+        });
+        (self.bytes, self.messages) = kept.totals();
+        self.pending = kept;
+        let dropped = before.saturating_sub(self.messages);
+        self.discarded += dropped;
+        dropped
+    }
+}

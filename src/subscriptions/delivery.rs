@@ -1,0 +1,32 @@
+//! What a dispatcher's thread does: take messages from a mailbox and hand them to a closure.
+//!
+//! Runs on the dispatcher's own thread and holds no lock while the closure runs. The closure catches
+//! panics itself; here nothing can tell whose they are.
+
+use std::collections::VecDeque;
+
+use super::consumer::ConsumerStatus;
+use super::mailbox::{Item, Mailbox, release};
+use crate::sync::assert_unlocked;
+
+/// Hands out messages, in order, until the mailbox ends; returns after the current message if it
+/// was cut short.
+pub(crate) fn deliver(mailbox: &Mailbox, mut handle: impl FnMut(Item)) {
+    let mut batch = VecDeque::new();
+    while mailbox.take_all(&mut batch) {
+        while let Some(item) = batch.pop_front() {
+            if mailbox.is_cut_short() {
+                release([item]);
+                release(batch.drain(..));
+                return;
+            }
+            // Unsubscribing one subject of a dispatcher drops what waits for it.
+            if item.subscriber.status() == ConsumerStatus::Ended && !item.subscriber.is_complete() {
+                release([item]);
+                continue;
+            }
+            assert_unlocked("running a handler");
+            handle(item);
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! Who gets a message; knows neither sockets nor the connection.
+//!
+//! ```text
+//!  reader ── Router ──(one locked step a read)──▶ Mailbox ──▶ Subscription::next
+//!               │                                    └──────▶ dispatcher thread ▶ handler
+//!               └─────────────────────────────▶ Requests ──▶ the waiting request
+//! ```
+//!
+//! Nothing here acts on the connection: what must be sent is handed to a closure of the caller, what
+//! must be reported is returned.
+
+mod consumer;
+mod delivery;
+mod mailbox;
+mod registry;
+mod requests;
+mod router;
+
+pub use consumer::{Consumer, ConsumerStatus, ConsumerView, PendingLimits};
+pub(crate) use consumer::{End, Subscriber, Target};
+pub(crate) use delivery::deliver;
+pub(crate) use mailbox::{Empty, Item, Mailbox};
+pub(crate) use registry::Registry;
+pub(crate) use requests::{Requests, Slot};
+pub(crate) use router::{Routed, Router};

@@ -1,0 +1,220 @@
+//! Requests that wait for their reply.
+//!
+//! All replies of a connection come to one inbox, `<prefix><unique>.<token>`; the token finds the
+//! waiting [`Slot`]. Tokens are never used twice, so a late reply finds nothing. An entry is removed
+//! exactly once: by the reply, by the end of the wait, or by `fail`.
+//!
+//! The reader thread answers, any thread registers and waits. Lock order: Requests → Slot.
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::protocol::Message;
+use crate::sync::{Arc, Condvar, Mutex, Rank};
+
+/// One request and its outcome.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    token: u64,
+    subject: String,
+    outcome: Mutex<Option<Result<Message>>>,
+    done: Condvar,
+}
+
+impl Slot {
+    pub(crate) fn token(&self) -> u64 {
+        self.token
+    }
+
+    fn finish(&self, outcome: Result<Message>) {
+        let mut slot = self.outcome.lock();
+        if slot.is_none() {
+            *slot = Some(outcome);
+        }
+        drop(slot);
+        self.done.notify_all();
+    }
+
+    /// The outcome, if there is one by the deadline.
+    pub(crate) fn wait(&self, deadline: Instant) -> Option<Result<Message>> {
+        let mut outcome = self.outcome.lock();
+        while outcome.is_none() {
+            if Instant::now() >= deadline {
+                return None;
+            }
+            self.done.wait_until(&mut outcome, Some(deadline));
+        }
+        outcome.clone()
+    }
+
+    /// The outcome, if it is there.
+    pub(crate) fn outcome(&self) -> Option<Result<Message>> {
+        self.outcome.lock().clone()
+    }
+}
+
+/// The waiting requests of a connection.
+#[derive(Debug)]
+pub(crate) struct Requests {
+    /// `_INBOX.<unique>.`, to which a token is added.
+    inbox: String,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    waiting: HashMap<u64, Arc<Slot>>,
+    next_token: u64,
+    /// The sid of the subscription to the inbox, once there is one.
+    sid: Option<u64>,
+    ended: Option<Error>,
+}
+
+impl Requests {
+    pub(crate) fn new(inbox: String) -> Self {
+        let state = State { waiting: HashMap::new(), next_token: 1, sid: None, ended: None };
+        Self { inbox, state: Mutex::new(Rank::Requests, state) }
+    }
+
+    /// The subject to subscribe to.
+    pub(crate) fn inbox_subject(&self) -> String {
+        format!("{}*", self.inbox)
+    }
+
+    /// Registers a request before it is sent. The second value is its reply subject.
+    pub(crate) fn register(&self, subject: &str) -> Result<(Arc<Slot>, String)> {
+        let mut state = self.state.lock();
+        if let Some(error) = &state.ended {
+            return Err(error.clone());
+        }
+        let token = state.next_token;
+        state.next_token += 1;
+        let slot = Arc::new(Slot {
+            token,
+            subject: subject.to_owned(),
+            outcome: Mutex::new(Rank::Slot, None),
+            done: Condvar::new(),
+        });
+        state.waiting.insert(token, Arc::clone(&slot));
+        drop(state);
+        let mut reply = String::with_capacity(self.inbox.len() + 20);
+        reply.push_str(&self.inbox);
+        reply.push_str(itoa::Buffer::new().format(token));
+        Ok((slot, reply))
+    }
+
+    /// Forgets a request whose wait is over.
+    pub(crate) fn forget(&self, token: u64) {
+        let mut state = self.state.lock();
+        state.waiting.remove(&token);
+        if state.waiting.is_empty() && state.waiting.capacity() > 1024 {
+            state.waiting = HashMap::new();
+        }
+    }
+
+    /// Gives a reply to the request that waits for it. Returns false if none does.
+    pub(crate) fn answer(&self, message: Message) -> bool {
+        let token =
+            message.subject().strip_prefix(&self.inbox).and_then(|token| token.parse().ok());
+        let slot = token.and_then(|token: u64| self.state.lock().waiting.remove(&token));
+        let Some(slot) = slot else { return false };
+        let nobody = message.payload().is_empty()
+            && message.status().is_some_and(|status| status.is_no_responders());
+        slot.finish(if nobody {
+            let text = format!("nobody listens to '{}'", slot.subject);
+            Err(Error::new(ErrorKind::NoResponders, text))
+        } else {
+            Ok(message)
+        });
+        true
+    }
+
+    /// Ends every waiting request that `wanted` says yes to, by its subject.
+    pub(crate) fn fail(&self, error: &Error, wanted: impl Fn(&str) -> bool) {
+        let failed: Vec<_> = {
+            let mut state = self.state.lock();
+            state.waiting.extract_if_compat(|slot| wanted(&slot.subject))
+        };
+        for slot in failed {
+            slot.finish(Err(error.clone()));
+        }
+    }
+
+    /// Ends every request, now and later.
+    pub(crate) fn end(&self, error: &Error) {
+        self.state.lock().ended.get_or_insert_with(|| error.clone());
+        self.fail(error, |_| true);
+    }
+
+    /// The sid of the inbox subscription.
+    pub(crate) fn sid(&self) -> Option<u64> {
+        self.state.lock().sid
+    }
+
+    pub(crate) fn set_sid(&self, sid: Option<u64>) {
+        self.state.lock().sid = sid;
+    }
+
+    /// How many requests wait.
+    pub(crate) fn len(&self) -> usize {
+        self.state.lock().waiting.len()
+    }
+}
+
+/// `HashMap::extract_if` is younger than the Rust version that this crate promises.
+trait ExtractIf {
+    fn extract_if_compat(&mut self, wanted: impl Fn(&Slot) -> bool) -> Vec<Arc<Slot>>;
+}
+
+impl ExtractIf for HashMap<u64, Arc<Slot>> {
+    fn extract_if_compat(&mut self, wanted: impl Fn(&Slot) -> bool) -> Vec<Arc<Slot>> {
+        let found: Vec<_> = self.values().filter(|slot| wanted(slot)).cloned().collect();
+        for slot in &found {
+            self.remove(&slot.token);
+        }
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(10)
+    }
+
+    #[test]
+    fn a_reply_finds_its_request_and_a_late_one_finds_nothing() {
+        let requests = Requests::new("_INBOX.x.".to_owned());
+        let (first, first_reply) = requests.register("a").expect("open");
+        let (second, second_reply) = requests.register("a").expect("open");
+        assert_ne!(first_reply, second_reply);
+        assert!(requests.answer(Message::new(&second_reply, "2")));
+        let outcome = second.wait(soon()).expect("answered").expect("a message");
+        assert_eq!(outcome.payload(), b"2");
+        assert!(first.wait(Instant::now()).is_none());
+        requests.forget(first.token());
+        assert!(!requests.answer(Message::new(&first_reply, "late")));
+        assert!(!requests.answer(Message::new("_INBOX.x.", "no token")));
+        assert!(!requests.answer(Message::new("_INBOX.x.99999999999999999999", "no number")));
+        assert_eq!(requests.len(), 0);
+    }
+
+    #[test]
+    fn a_failure_by_subject_leaves_the_others_waiting() {
+        let requests = Requests::new("_INBOX.x.".to_owned());
+        let (refused, _) = requests.register("a").expect("open");
+        let (other, _) = requests.register("b").expect("open");
+        let error = Error::new(ErrorKind::PermissionsViolation, "no");
+        requests.fail(&error, |subject| subject == "a");
+        let outcome = refused.wait(soon()).expect("ended").expect_err("refused");
+        assert_eq!(outcome.kind(), ErrorKind::PermissionsViolation);
+        assert!(other.wait(Instant::now()).is_none());
+        requests.end(&Error::new(ErrorKind::Closed, "closed"));
+        assert!(other.wait(soon()).expect("ended").is_err());
+        assert!(requests.register("c").expect_err("ended").is_closed());
+    }
+}

@@ -1,0 +1,269 @@
+//! TCP: addresses, socket options, and the stream.
+//!
+//! Connecting does not block in the kernel: the socket connects in the background and is asked for
+//! its state, so that closing the connection cuts it off at once on every platform. Each address of
+//! a host gets an equal share of what is left of the deadline, so that one dead address cannot use
+//! up the time of a live one.
+
+use std::io;
+use std::net::{IpAddr, Shutdown, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+
+use super::resolve::Resolution;
+use super::stream::{Cancel, Cancelled, Connector, Stream};
+use crate::error::{Error, ErrorKind, Result};
+use crate::server_url::ServerUrl;
+use crate::sync::{Arc, assert_unlocked};
+
+/// How long the kernel lets one write wait before the caller looks at its own clock.
+const WRITE_SLICE: Duration = Duration::from_millis(250);
+
+/// The most bytes given to the kernel in one write: a peer that trickles must not keep the caller
+/// from its clock.
+const WRITE_MOST: usize = 256 * 1024;
+
+/// Socket options.
+#[derive(Debug, Clone)]
+pub(crate) struct TcpOptions {
+    /// The size of the kernel's send buffer, which is what a dead peer can swallow unseen.
+    pub(crate) send_buffer: Option<usize>,
+    pub(crate) receive_buffer: Option<usize>,
+}
+
+/// Makes TCP streams.
+#[derive(Debug)]
+pub(crate) struct TcpConnector {
+    options: TcpOptions,
+    resolution: Resolution,
+}
+
+impl TcpConnector {
+    pub(crate) fn new(options: TcpOptions, resolution: Resolution) -> Self {
+        Self { options, resolution }
+    }
+
+    fn open(
+        &self,
+        address: SocketAddr,
+        deadline: Instant,
+        cancel: &Cancel,
+    ) -> Result<Arc<dyn Stream>> {
+        let failed = |error: io::Error| {
+            Error::with_source(ErrorKind::Io, format!("connecting to {address}: {error}"), error)
+        };
+        let domain = if address.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
+        let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP)).map_err(failed)?;
+        // Buffer sizes count only when they are set before the connection is made.
+        if let Some(size) = self.options.send_buffer {
+            socket.set_send_buffer_size(size).map_err(failed)?;
+        }
+        if let Some(size) = self.options.receive_buffer {
+            socket.set_recv_buffer_size(size).map_err(failed)?;
+        }
+        socket.set_nonblocking(true).map_err(failed)?;
+        if let Err(error) = socket.connect(&address.into()) {
+            if !is_in_progress(&error) {
+                return Err(failed(error));
+            }
+        }
+        let poll = Some(Duration::from_micros(50));
+        let outcome = cancel.wait_for(deadline, poll, || match socket.take_error() {
+            Ok(Some(error)) | Err(error) => Some(Err(error)),
+            Ok(None) => socket.peer_addr().is_ok().then_some(Ok(())),
+        });
+        match outcome {
+            Ok(Some(Ok(()))) => {}
+            Ok(Some(Err(error))) => return Err(failed(error)),
+            Ok(None) => {
+                let text = format!("connecting to {address} took longer than the connect time-out");
+                return Err(Error::new(ErrorKind::Timeout, text));
+            }
+            Err(Cancelled) => {
+                return Err(Error::new(ErrorKind::Closed, "the connection was closed"));
+            }
+        }
+        socket.set_nonblocking(false).map_err(failed)?;
+        socket.set_tcp_nodelay(true).map_err(failed)?;
+        socket.set_write_timeout(Some(WRITE_SLICE)).map_err(failed)?;
+        Ok(Arc::new(TcpStream { socket, read_wait: AtomicU64::new(NO_WAIT) }))
+    }
+}
+
+impl Connector for TcpConnector {
+    fn connect(
+        &self,
+        url: &ServerUrl,
+        deadline: Instant,
+        cancel: &Arc<Cancel>,
+    ) -> Result<Arc<dyn Stream>> {
+        assert_unlocked("connecting");
+        let addresses = match url.ip() {
+            Some(ip) => vec![SocketAddr::new(ip, url.port())],
+            None => self.resolution.addresses(url.host(), url.port(), deadline, cancel)?,
+        };
+        let mut last = None;
+        let count = addresses.len();
+        for (index, address) in addresses.into_iter().enumerate() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let share = left / u32::try_from(count - index).unwrap_or(u32::MAX);
+            match self.open(address, Instant::now() + share, cancel) {
+                Ok(stream) => return Ok(stream),
+                Err(error) if error.is_closed() => return Err(error),
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(last.unwrap_or_else(|| {
+            Error::new(ErrorKind::Dns, format!("'{}' has no address", url.host()))
+        }))
+    }
+}
+
+/// Whether a connect without blocking has begun and not failed.
+fn is_in_progress(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    if error.raw_os_error() == Some(libc::EINPROGRESS) {
+        return true;
+    }
+    error.kind() == io::ErrorKind::WouldBlock
+}
+
+/// The socket has no read time-out.
+const NO_WAIT: u64 = 0;
+
+#[derive(Debug)]
+struct TcpStream {
+    socket: Socket,
+    /// The socket's present read time-out in nanoseconds, so that it is only set when it changes.
+    /// Only the reading thread touches it.
+    read_wait: AtomicU64,
+}
+
+impl Stream for TcpStream {
+    fn read(&self, buffer: &mut [u8], wait: Option<Duration>) -> io::Result<usize> {
+        assert_unlocked("reading from a socket");
+        let nanos = wait.map_or(NO_WAIT, |wait| {
+            u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX).max(1_000_000)
+        });
+        if self.read_wait.load(Ordering::Relaxed) != nanos {
+            let wait = (nanos != NO_WAIT).then(|| Duration::from_nanos(nanos));
+            self.socket.set_read_timeout(wait)?;
+            self.read_wait.store(nanos, Ordering::Relaxed);
+        }
+        io::Read::read(&mut &self.socket, buffer)
+    }
+
+    fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        assert_unlocked("writing to a socket");
+        let part = bytes.get(..WRITE_MOST).unwrap_or(bytes);
+        self.socket.send_with_flags(part, NO_SIGNAL)
+    }
+
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        assert_unlocked("writing to a socket");
+        let Some(flags) = NO_WAITING else { return Ok(0) };
+        match self.socket.send_with_flags(bytes, flags) {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                ) =>
+            {
+                Ok(0)
+            }
+            result => result,
+        }
+    }
+
+    fn shutdown(&self) {
+        // It fails only when the other side is gone already.
+        let _ = SockRef::from(&self.socket).shutdown(Shutdown::Both);
+    }
+
+    fn local_addr(&self) -> Option<SocketAddr> {
+        self.socket.local_addr().ok()?.as_socket()
+    }
+
+    fn peer_addr(&self) -> Option<SocketAddr> {
+        let mut address = self.socket.peer_addr().ok()?.as_socket()?;
+        // An IPv4 peer of an IPv6 socket is the IPv4 peer.
+        if let IpAddr::V6(v6) = address.ip() {
+            if let Some(v4) = v6.to_ipv4_mapped() {
+                address.set_ip(IpAddr::V4(v4));
+            }
+        }
+        Some(address)
+    }
+}
+
+/// A write to a broken connection is an error, not a signal that ends the process.
+#[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+const NO_SIGNAL: i32 = libc::MSG_NOSIGNAL;
+/// Elsewhere the socket itself is told (`socket2` does so where it must) or no such signal exists.
+#[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
+const NO_SIGNAL: i32 = 0;
+
+/// The flags of a write that does not wait, where there is such a thing.
+#[cfg(unix)]
+const NO_WAITING: Option<i32> = Some(NO_SIGNAL | libc::MSG_DONTWAIT);
+/// Elsewhere everything goes through the flusher.
+#[cfg(not(unix))]
+const NO_WAITING: Option<i32> = None;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    fn connector() -> TcpConnector {
+        let options = TcpOptions { send_buffer: Some(64 * 1024), receive_buffer: None };
+        TcpConnector::new(options, Resolution::new())
+    }
+
+    #[test]
+    fn shutdown_frees_a_blocked_read_and_a_blocked_write() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let text = listener.local_addr().expect("address").to_string();
+        let url = ServerUrl::parse(&text).expect("url");
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let stream =
+            connector().connect(&url, deadline, &Arc::new(Cancel::new())).expect("a stream");
+        let (_peer, _) = listener.accept().expect("the other end");
+        assert_eq!(stream.peer_addr().map(|a| a.to_string()), Some(text));
+        let reading = Arc::clone(&stream);
+        let reader = std::thread::Builder::new()
+            .spawn(move || reading.read(&mut [0; 16], None))
+            .expect("a thread");
+        let writing = Arc::clone(&stream);
+        let writer = std::thread::Builder::new()
+            .spawn(move || {
+                loop {
+                    match writing.write(&[0; 65536]) {
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                        Err(error) => return error.kind(),
+                        Ok(_) => {}
+                    }
+                }
+            })
+            .expect("a thread");
+        while stream.try_write(&[0; 1024]).expect("room or none") > 0 {}
+        stream.shutdown();
+        assert_eq!(reader.join().expect("no panic").expect("the end"), 0);
+        assert_eq!(writer.join().expect("no panic"), io::ErrorKind::BrokenPipe);
+    }
+
+    #[test]
+    fn a_refused_address_is_named() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let text = listener.local_addr().expect("address").to_string();
+        drop(listener);
+        let url = ServerUrl::parse(&text).expect("url");
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let error =
+            connector().connect(&url, deadline, &Arc::new(Cancel::new())).expect_err("refused");
+        assert_eq!(error.kind(), ErrorKind::Io);
+        assert!(error.to_string().contains(&text), "{error}");
+    }
+}
