@@ -1,10 +1,12 @@
 //! placeholder
 mod error;
+mod protocol;
 mod server_error;
 mod server_url;
 mod statistics;
 mod sync;
 pub use error::{ConnectAttempt, Error, ErrorKind, Result};
+pub use protocol::{Headers, Message, ServerInfo, Status, subject_matches};
 pub use server_error::{RefusedOperation, ServerError, ServerErrorKind};
 pub use statistics::Statistics;
 /// x
