@@ -346,7 +346,8 @@ pub(crate) fn read(block: &[u8]) -> ReadHeaders {
         Ok(status) => read.status = status,
         Err(why) => read.note(|| why.to_owned()),
     }
-    read.headers.lines.reserve_exact(memchr::memchr_iter(b'\n', rest).count().saturating_sub(1));
+    let count = |byte: u8| memchr::memchr_iter(byte, rest).count();
+    read.headers.lines.reserve_exact(count(b'\n').min(count(b':')));
     let mut ended = false;
     let mut number = 1;
     while !rest.is_empty() && !ended {
@@ -359,6 +360,8 @@ pub(crate) fn read(block: &[u8]) -> ReadHeaders {
             read.line(line, number);
         }
     }
+    // The guess was too large for a block with colons in values, or with line ends behind its end.
+    read.headers.lines.shrink_to_fit();
     if !ended {
         read.note(|| "the header block does not end with a blank line".to_owned());
     } else if rest.iter().any(|byte| !matches!(byte, b'\r' | b'\n')) {

@@ -607,8 +607,8 @@ mod tests {
         b"HTTP/1.1 400 Bad Request\r\n",
         b" PING\r\n",
         b"PI\rNG\r\n",
-        b"MSG aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\
-          aaaaaaaaaaaaaaaaaaaaaaaa 1 1\r\nx\r\n",
+        b"MSG aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\
+          aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa 1 1\r\nx\r\n",
         b"MSG a 1 9223372036854775807\r\nhello",
         b"MSG a 1 18446744073709551615\r\nhello",
     ];
