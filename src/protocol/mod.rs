@@ -1,0 +1,36 @@
+//! The NATS protocol as pure code: bytes in, operations out, and the other way round.
+//!
+//! Nothing here reads a socket or a clock, starts a thread or takes a lock. The rows, each of
+//! which imports only from those before it:
+//!
+//! - `subject`: what a subject, queue group and inbox prefix may hold.
+//! - `headers`, `message`: the data of a message.
+//! - `op`: the client's operations as bytes, and the server's operations as values.
+//! - `info`, `connect`: the JSON of INFO and CONNECT.
+//! - `parser`: the server's bytes, in any chunks, into operations.
+//! - `handshake`: the login as a state machine, and the TLS policy.
+
+pub(crate) mod connect;
+pub(crate) mod handshake;
+pub(crate) mod headers;
+pub(crate) mod info;
+pub(crate) mod message;
+pub(crate) mod op;
+pub(crate) mod parser;
+pub(crate) mod subject;
+
+pub(crate) use connect::{ConnectFields, encode_connect};
+pub(crate) use handshake::{Handshake, Step, Tls, tls_policy};
+pub use headers::{Headers, Status};
+pub use info::ServerInfo;
+pub(crate) use info::ServerInfoUpdate;
+pub use message::Message;
+pub(crate) use op::{
+    Delivery, PING, PONG, ServerOp, announced_size, encode_publish, encode_subscribe,
+    encode_unsubscribe, publish_len, publish_line_len,
+};
+pub(crate) use parser::{Limits, Parser};
+pub use subject::subject_matches;
+pub(crate) use subject::{
+    check_inbox_prefix, check_publish, check_queue, check_reply, check_subscribe,
+};
