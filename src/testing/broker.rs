@@ -232,7 +232,9 @@ impl Broker {
         }
         {
             let mut state = self.state.lock();
-            let accepted = state.settings.required.accepts(fields);
+            // A later CONNECT that says nothing about the user changes nothing about it.
+            let known = turn.login.accepted && !CREDENTIALS.iter().any(|f| fields.contains_key(*f));
+            let accepted = known || state.settings.required.accepts(fields);
             let wants_headers = turn.login.headers;
             turn.login.headers = wants_headers && state.settings.headers;
             turn.login.accepted = accepted;
@@ -579,6 +581,8 @@ fn new_server_id() -> String {
     std::iter::once('N').chain(random.iter().map(|byte| char::from(letter(byte)))).collect()
 }
 
+/// The fields of CONNECT that say who the client is.
+const CREDENTIALS: [&str; 3] = ["user", "pass", "auth_token"];
 const AUTHORIZATION_VIOLATION: &str = "Authorization Violation";
 /// The version of `nats-server` whose behaviour this server follows.
 const VERSION: &str = "2.15.1";

@@ -505,7 +505,8 @@ mod tests {
     }
 
     const STREAM: &[u8] = b"CONNECT {\"verbose\":false}\r\nPING\r\npOnG\r\nSUB a.* 1\r\n\
-        SUB\tb\tworkers\t22\r\nUNSUB 1\r\nUNSUB 22 5\r\nPUB a 0\r\n\r\nPUB a.b r.x 7\r\nhe\r\nllo\r\n\
+        SUB\tb\tworkers\t22\r\nUNSUB 1\r\nUNSUB 22 5\r\nPUB a 0\r\n\r\n\
+        PUB a.b r.x 7\r\nhe\r\nllo\r\n\
         HPUB a 12 14\r\nNATS/1.0\r\n\r\nhi\r\nhpub a r 12 12\r\nNATS/1.0\r\n\r\n\r\n";
 
     fn stream_ops() -> Vec<ClientOp> {

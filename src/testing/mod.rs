@@ -23,7 +23,8 @@
 //!     let server = Server::start()?;
 //!     let mut client = TcpStream::connect(("127.0.0.1", server.port()))?;
 //!     client.set_read_timeout(Some(Duration::from_secs(5)))?;
-//!     client.write_all(b"CONNECT {\"verbose\":false}\r\nSUB greet 1\r\nPUB greet 5\r\nhello\r\n")?;
+//!     client.write_all(b"CONNECT {\"verbose\":false}\r\n")?;
+//!     client.write_all(b"SUB greet 1\r\nPUB greet 5\r\nhello\r\n")?;
 //!
 //!     let mut lines = BufReader::new(client).lines();
 //!     assert!(lines.next().unwrap()?.starts_with("INFO {"));

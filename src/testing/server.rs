@@ -621,8 +621,7 @@ mod tests {
         fn line(&mut self) -> String {
             let mut line = String::new();
             self.stream.read_line(&mut line).expect("a line in time");
-            let line = line.strip_suffix("\r\n").expect("a whole line").to_owned();
-            line
+            line.strip_suffix("\r\n").expect("a whole line").to_owned()
         }
 
         fn info_line(&mut self) -> Value {
@@ -834,6 +833,9 @@ mod tests {
         server.require_nothing();
         Client::ready(&server);
         joe.answers("", "");
+        server.require_user("ann", "y");
+        joe.answers("CONNECT {\"echo\":true}\r\n", "");
+        joe.is_refused("CONNECT {\"user\":\"joe\"}\r\n", violation);
         assert!(!format!("{server:?}").contains("s3cret"));
     }
 
