@@ -14,3 +14,5 @@ pub use statistics::Statistics;
 pub fn connect(s: &str) -> Result<()> {
     server_url::ServerUrl::parse_list(s).map(|_| ())
 }
+#[cfg(feature = "testing")]
+pub mod testing;
