@@ -4,14 +4,16 @@
 //! the report and the hanging thread is left behind, since a thread cannot be ended from outside.
 
 use std::fmt::Write as _;
-use std::fs;
+use std::fs::{self, File};
 use std::panic::resume_unwind;
+use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use super::wait::poll;
+static NEXT_FILE: AtomicU32 = AtomicU32::new(0);
 
 /// Runs `body` and returns what it returns; a panic in it goes on here.
 ///
@@ -19,6 +21,16 @@ use super::wait::poll;
 pub(crate) fn within<T: Send + 'static>(
     limit: Duration,
     name: &str,
+    body: impl FnOnce() -> T + Send + 'static,
+) -> T {
+    within_or(limit, name, || threads() + &stacks(std::process::id()), body)
+}
+
+/// As `within`, with the report of one's choice.
+fn within_or<T: Send + 'static>(
+    limit: Duration,
+    name: &str,
+    report: impl FnOnce() -> String,
     body: impl FnOnce() -> T + Send + 'static,
 ) -> T {
     let (done, finished) = mpsc::channel();
@@ -32,14 +44,13 @@ pub(crate) fn within<T: Send + 'static>(
         })
         .expect("a thread for the body");
     if finished.recv_timeout(limit) == Err(mpsc::RecvTimeoutError::Timeout) {
-        panic!("'{name}' is not done after {limit:?}; the threads:\n{}", threads());
+        panic!("'{name}' is not done after {limit:?}; the threads:\n{}", report());
     }
     // Done, or it panicked and dropped its end of the channel: the join does not wait.
     thread.join().unwrap_or_else(|panic| resume_unwind(panic))
 }
 
-/// One line for each thread of this process: id, name, state, where in the kernel it waits; then
-/// all stacks if `gdb` is here and may look.
+/// One line for each thread of this process: id, name, state, where in the kernel it waits.
 pub(crate) fn threads() -> String {
     let mut report = String::new();
     let Ok(entries) = fs::read_dir("/proc/self/task") else {
@@ -62,32 +73,36 @@ pub(crate) fn threads() -> String {
             field("syscall"),
         );
     }
-    report + &stacks()
+    report
 }
 
-/// All stacks by `gdb`, or nothing where it is missing, forbidden or slow.
-fn stacks() -> String {
-    let pid = std::process::id().to_string();
-    let started = Command::new("gdb")
-        .args(["-p", &pid, "-batch", "-nx", "-ex", "thread apply all bt 30"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn();
-    let Ok(mut gdb) = started else {
-        return String::new();
+/// All stacks of a process by `gdb`, or why there are none: it may be missing or forbidden.
+///
+/// While gdb looks, it stops the process, which may be this one. So nothing here may be needed for
+/// gdb to go on: its output goes to a file, since a pipe could fill up with nobody able to empty
+/// it, and its limit is kept by the program `timeout`, since a clock of ours would stand still.
+fn stacks(pid: u32) -> String {
+    let number = NEXT_FILE.fetch_add(1, Ordering::Relaxed);
+    let name = format!("stacks-{}-{number}", std::process::id());
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let (output, errors) = match File::create(&file).and_then(|f| Ok((f.try_clone()?, f))) {
+        Ok(both) => both,
+        Err(error) => return format!("no stacks: {error}"),
     };
-    let output = gdb.stdout.take();
-    // The pipe must be emptied while gdb runs: a full one would stop it.
-    let reading = thread::Builder::new().name("w-gdb".to_owned()).spawn(move || {
-        output.and_then(|output| std::io::read_to_string(output).ok()).unwrap_or_default()
-    });
-    let ended = poll(Duration::from_secs(30), || gdb.try_wait().ok().flatten());
-    if ended.is_none() {
-        let _ = gdb.kill();
-        let _ = gdb.wait();
+    let ran = Command::new("timeout")
+        .args(["-k", "2", "30", "gdb", "-p", &pid.to_string()])
+        .args(["-batch", "-nx", "-ex", "thread apply all bt 30"])
+        .stdin(Stdio::null())
+        .stdout(output)
+        .stderr(errors)
+        .status();
+    let text = fs::read(&file).unwrap_or_default();
+    // A file that cannot be removed lies in the folder for temporary files.
+    let _ = fs::remove_file(&file);
+    match ran {
+        Ok(_) => String::from_utf8_lossy(&text).into_owned(),
+        Err(error) => format!("no stacks: {error}"),
     }
-    reading.ok().and_then(|thread| thread.join().ok()).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -115,7 +130,9 @@ mod tests {
         let gate = Gate::new();
         let inside = gate.clone();
         let outcome = catch_unwind(move || {
-            within(Duration::from_millis(50), "hangs", move || inside.wait(Duration::from_secs(60)))
+            // Without the stacks: gdb would stop the tests that run beside this one.
+            let body = move || inside.wait(Duration::from_secs(60));
+            within_or(Duration::from_millis(50), "hangs", threads, body)
         });
         gate.open();
         let panic = outcome.unwrap_err();
@@ -123,5 +140,18 @@ mod tests {
         assert!(text.contains("'hangs' is not done after 50ms"), "{text}");
         #[cfg(target_os = "linux")]
         assert!(text.contains("w-hangs"), "{text}");
+    }
+
+    #[test]
+    fn stacks_are_of_the_process_that_was_asked_for() {
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let text = stacks(child.id());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        // Where gdb is missing or may not look, the text says so.
+        let reasons = ["#0 ", "ptrace", "no stacks", "failed to run"];
+        assert!(reasons.iter().any(|reason| text.contains(reason)), "{text}");
+        let gone = stacks(u32::MAX);
+        assert!(!gone.contains("#0 "), "{gone}");
     }
 }
