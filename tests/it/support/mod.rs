@@ -1,0 +1,27 @@
+//! What the tests stand on: real and scripted servers, deadlines, leak counts, seeds.
+//!
+//! | file | what it gives |
+//! | --- | --- |
+//! | `wait` | waiting for a state with a deadline; a gate that a test opens |
+//! | `ports` | loopback ports that no outgoing connection can take |
+//! | `nats_server` | a real `nats-server` as a child process, and signals to it |
+//! | `cluster` | several of them with routes |
+//! | `scripted` | a server that does what a healthy one never does |
+//! | `leaks` | threads and descriptors before and after |
+//! | `seed` | random numbers that can be replayed |
+//! | `watchdog` | a limit for a piece of a test, with a report of what hangs |
+//! | `source` | Rust text seen as code, comments and literals, for the structure test |
+//!
+//! Nothing here knows the crate under test.
+
+#![allow(dead_code, reason = "each test binary that includes this uses a part of it")]
+
+pub(crate) mod cluster;
+pub(crate) mod leaks;
+pub(crate) mod nats_server;
+pub(crate) mod ports;
+pub(crate) mod scripted;
+pub(crate) mod seed;
+pub(crate) mod source;
+pub(crate) mod wait;
+pub(crate) mod watchdog;
