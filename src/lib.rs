@@ -1,18 +1,40 @@
-//! placeholder
+//! A NATS client for programs without an async runtime.
+
+mod auth;
+mod connection;
+mod core;
+mod dispatcher;
+mod drain;
 mod error;
+mod listener;
+mod options;
 mod protocol;
+mod random;
+mod request;
 mod server_error;
 mod server_url;
 mod statistics;
+mod subscription;
+mod subscriptions;
 mod sync;
 mod transport;
-pub use error::{ConnectAttempt, Error, ErrorKind, Result};
-pub use protocol::{Headers, Message, ServerInfo, Status, subject_matches};
-pub use server_error::{RefusedOperation, ServerError, ServerErrorKind};
-pub use statistics::Statistics;
-/// x
-pub fn connect(s: &str) -> Result<()> {
-    server_url::ServerUrl::parse_list(s).map(|_| ())
-}
+
 #[cfg(feature = "testing")]
 pub mod testing;
+
+pub use crate::connection::{Connection, Events, WeakConnection};
+pub use crate::core::{
+    ConnectionEvent, ConnectionEventKind, ConnectionStatus, ErrorNotice, ListenerId, Notice,
+    OutboxPolicy, ReconnectBuffer,
+};
+pub use crate::dispatcher::Dispatcher;
+pub use crate::drain::Drain;
+pub use crate::error::{ConnectAttempt, Error, ErrorKind, Result};
+pub use crate::listener::{ConnectionListener, ErrorListener};
+pub use crate::options::{Options, OptionsBuilder, ServerList, connect};
+pub use crate::protocol::{Headers, Message, ServerInfo, Status, subject_matches};
+pub use crate::request::PendingReply;
+pub use crate::server_error::{RefusedOperation, ServerError, ServerErrorKind};
+pub use crate::statistics::Statistics;
+pub use crate::subscription::{IntoIter, Iter, Subscription, TimeoutIter, TryIter};
+pub use crate::subscriptions::{Consumer, ConsumerStatus, ConsumerView, PendingLimits};

@@ -82,6 +82,25 @@ statistics! {
     skipped,
 }
 
+impl Statistics {
+    /// Adds what the outbox counts under its own lock.
+    pub(crate) fn with_outbox(
+        mut self,
+        messages: u64,
+        bytes: u64,
+        torn: u64,
+        discarded: u64,
+        pings: u64,
+    ) -> Self {
+        self.out_messages += messages;
+        self.out_bytes += bytes;
+        self.torn += torn;
+        self.discarded += discarded;
+        self.pings += pings;
+        self
+    }
+}
+
 /// A count that is only ever read to be shown.
 #[derive(Debug, Default)]
 pub(crate) struct Counter(AtomicU64);

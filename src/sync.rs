@@ -29,6 +29,8 @@ pub(crate) enum Rank {
     Outer,
     /// The life of a connection: status, server, reason of the end.
     Life,
+    /// The subscription that replies come to.
+    Inbox,
     /// sid to subscription.
     Registry,
     /// Frames that wait to be written, and the line of expected PONGs.

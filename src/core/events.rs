@@ -256,6 +256,12 @@ impl Tap {
         self.queued.notify_one();
     }
 
+    /// Whether `Closed` has been given out.
+    pub(crate) fn is_finished(&self) -> bool {
+        let queue = self.queue.lock();
+        queue.finished && queue.items.is_empty()
+    }
+
     /// The next notice; waits until the deadline, or without one until there is a notice.
     pub(crate) fn next(&self, deadline: Option<Instant>) -> Tapped {
         let mut queue = self.queue.lock();

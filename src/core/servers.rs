@@ -101,14 +101,8 @@ impl Pool {
                 None => servers.push(Server::new(url, false)),
             }
         }
-        let mut pool = Self {
-            servers,
-            policy,
-            attempt: 0,
-            in_pass: 0,
-            current: None,
-            given_up: Vec::new(),
-        };
+        let mut pool =
+            Self { servers, policy, attempt: 0, in_pass: 0, current: None, given_up: Vec::new() };
         pool.shuffle(random);
         pool
     }
@@ -203,11 +197,7 @@ impl Pool {
     }
 
     /// Takes in the list of servers that the server in use announced.
-    pub(crate) fn accept(
-        &mut self,
-        addresses: &[String],
-        peer: Option<SocketAddr>,
-    ) -> Discovered {
+    pub(crate) fn accept(&mut self, addresses: &[String], peer: Option<SocketAddr>) -> Discovered {
         let mut changed = Discovered::default();
         let Some(current) = self.current.clone() else { return changed };
         if self.policy.ignore_discovered || addresses.is_empty() {

@@ -9,7 +9,7 @@
 //! sees that half of the limit is free again. So a recovery is never told before its beginning.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use super::mailbox::Mailbox;
 use crate::error::{Error, ErrorKind};
@@ -175,6 +175,8 @@ pub(crate) struct Subscriber {
     max: AtomicU64,
     slow: AtomicU8,
     state: AtomicU8,
+    /// What waits is thrown away: the program unsubscribed.
+    discarding: AtomicBool,
 }
 
 impl Subscriber {
@@ -200,6 +202,7 @@ impl Subscriber {
             max: AtomicU64::new(0),
             slow: AtomicU8::new(QUICK),
             state: AtomicU8::new(ACTIVE),
+            discarding: AtomicBool::new(false),
         }
     }
 
@@ -302,6 +305,15 @@ impl Subscriber {
 
     pub(crate) fn set_ended(&self) {
         self.state.store(ENDED, Ordering::SeqCst);
+    }
+
+    /// The program unsubscribed: what waits is thrown away.
+    pub(crate) fn discard(&self) {
+        self.discarding.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_discarding(&self) -> bool {
+        self.discarding.load(Ordering::SeqCst)
     }
 
     pub(crate) fn status(&self) -> ConsumerStatus {

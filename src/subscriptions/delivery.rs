@@ -5,13 +5,17 @@
 
 use std::collections::VecDeque;
 
-use super::consumer::ConsumerStatus;
 use super::mailbox::{Item, Mailbox, release};
 use crate::sync::assert_unlocked;
 
 /// Hands out messages, in order, until the mailbox ends; returns after the current message if it
 /// was cut short.
-pub(crate) fn deliver(mailbox: &Mailbox, mut handle: impl FnMut(Item)) {
+pub(crate) fn deliver(mailbox: &Mailbox, handle: impl FnMut(Item)) {
+    hand_out(mailbox, handle);
+    mailbox.mark_delivered();
+}
+
+fn hand_out(mailbox: &Mailbox, mut handle: impl FnMut(Item)) {
     let mut batch = VecDeque::new();
     while mailbox.take_all(&mut batch) {
         while let Some(item) = batch.pop_front() {
@@ -21,7 +25,7 @@ pub(crate) fn deliver(mailbox: &Mailbox, mut handle: impl FnMut(Item)) {
                 return;
             }
             // Unsubscribing one subject of a dispatcher drops what waits for it.
-            if item.subscriber.status() == ConsumerStatus::Ended && !item.subscriber.is_complete() {
+            if item.subscriber.is_discarding() {
                 release([item]);
                 continue;
             }

@@ -48,11 +48,19 @@ struct State {
     waiting: usize,
     refused: Option<ServerError>,
     end: Option<End>,
+    /// The dispatcher's thread has handed out everything and is done.
+    delivered: bool,
 }
 
 impl Mailbox {
     pub(crate) fn new() -> Self {
-        let state = State { items: VecDeque::new(), waiting: 0, refused: None, end: None };
+        let state = State {
+            items: VecDeque::new(),
+            waiting: 0,
+            refused: None,
+            end: None,
+            delivered: false,
+        };
         Self {
             state: Mutex::new(Rank::Mailbox, state),
             arrived: Condvar::new(),
@@ -158,6 +166,21 @@ impl Mailbox {
     pub(crate) fn refuse(&self, error: ServerError) {
         self.state.lock().refused = Some(error);
         self.arrived.notify_all();
+    }
+
+    /// The dispatcher's thread is done with this queue.
+    pub(crate) fn mark_delivered(&self) {
+        self.state.lock().delivered = true;
+        self.arrived.notify_all();
+    }
+
+    /// Waits until the dispatcher's thread is done; false if the deadline came first.
+    pub(crate) fn wait_delivered(&self, deadline: Instant) -> bool {
+        let mut state = self.state.lock();
+        while !state.delivered && Instant::now() < deadline {
+            self.arrived.wait_until(&mut state, Some(deadline));
+        }
+        state.delivered
     }
 
     /// Whether the queue ended and threw away what was there.

@@ -36,15 +36,16 @@ struct State {
 
 impl Registry {
     pub(crate) fn new() -> Self {
-        let state =
-            State { live: BTreeMap::new(), next_sid: 1, announced: false, ended: None };
+        let state = State { live: BTreeMap::new(), next_sid: 1, announced: false, ended: None };
         Self { state: Mutex::new(Rank::Registry, state), version: AtomicU64::new(1) }
     }
 
-    /// Adds a subscription; `send` gets the SUB line if a server must be told.
+    /// Adds a subscription; `registered` sees it before any message can arrive for it, and `send`
+    /// gets the SUB line if a server must be told.
     pub(crate) fn insert(
         &self,
         make: impl FnOnce(u64) -> Subscriber,
+        registered: impl FnOnce(&Arc<Subscriber>),
         send: impl FnOnce(&[u8]),
     ) -> Result<Arc<Subscriber>> {
         let mut state = self.state.lock();
@@ -54,6 +55,7 @@ impl Registry {
         let sid = state.next_sid;
         state.next_sid += 1;
         let subscriber = Arc::new(make(sid));
+        registered(&subscriber);
         if state.announced {
             let mut line = Vec::with_capacity(64);
             encode_subscribe(&mut line, subscriber.subject(), subscriber.queue(), sid);
@@ -186,7 +188,7 @@ mod tests {
             let limits = PendingLimits::default();
             Subscriber::new(sid, subject.to_owned(), None, Target::Requests, limits)
         };
-        registry.insert(make, |line| sent.extend_from_slice(line)).expect("open")
+        registry.insert(make, |_| (), |line| sent.extend_from_slice(line)).expect("open")
     }
 
     #[test]
@@ -226,6 +228,6 @@ mod tests {
         add(&registry, "a", &mut Vec::new());
         assert_eq!(registry.end_all(End::Closed(None)).len(), 1);
         let make = |_| panic!("nothing is made");
-        assert!(registry.insert(make, |_| ()).expect_err("closed").is_closed());
+        assert!(registry.insert(make, |_| (), |_| ()).expect_err("closed").is_closed());
     }
 }

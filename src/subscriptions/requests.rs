@@ -66,14 +66,12 @@ pub(crate) struct Requests {
 struct State {
     waiting: HashMap<u64, Arc<Slot>>,
     next_token: u64,
-    /// The sid of the subscription to the inbox, once there is one.
-    sid: Option<u64>,
     ended: Option<Error>,
 }
 
 impl Requests {
     pub(crate) fn new(inbox: String) -> Self {
-        let state = State { waiting: HashMap::new(), next_token: 1, sid: None, ended: None };
+        let state = State { waiting: HashMap::new(), next_token: 1, ended: None };
         Self { inbox, state: Mutex::new(Rank::Requests, state) }
     }
 
@@ -141,19 +139,24 @@ impl Requests {
         }
     }
 
+    /// Ends the request that waits for a reply to that subject.
+    pub(crate) fn fail_reply(&self, reply: &str, error: &Error) {
+        let token = reply.strip_prefix(&self.inbox).and_then(|token| token.parse().ok());
+        let slot = token.and_then(|token: u64| self.state.lock().waiting.remove(&token));
+        if let Some(slot) = slot {
+            slot.finish(Err(error.clone()));
+        }
+    }
+
+    /// Whether replies come to that subject.
+    pub(crate) fn owns(&self, subject: &str) -> bool {
+        subject.starts_with(&self.inbox)
+    }
+
     /// Ends every request, now and later.
     pub(crate) fn end(&self, error: &Error) {
         self.state.lock().ended.get_or_insert_with(|| error.clone());
         self.fail(error, |_| true);
-    }
-
-    /// The sid of the inbox subscription.
-    pub(crate) fn sid(&self) -> Option<u64> {
-        self.state.lock().sid
-    }
-
-    pub(crate) fn set_sid(&self, sid: Option<u64>) {
-        self.state.lock().sid = sid;
     }
 
     /// How many requests wait.

@@ -28,6 +28,7 @@ pub(crate) enum Routed {
     /// It was the last that this subscription asked for: the caller flushes, then ends it.
     Last {
         subscriber: Arc<Subscriber>,
+        dropped: bool,
         /// It was dropped, the first of an episode.
         slow: bool,
     },
@@ -97,13 +98,13 @@ impl Router {
                 }
                 stage.items.push(Item { subscriber: Arc::clone(subscriber), message });
                 if subscriber.is_complete() {
-                    Routed::Last { subscriber: Arc::clone(subscriber), slow: false }
+                    Routed::Last { subscriber: Arc::clone(subscriber), dropped: false, slow: false }
                 } else {
                     Routed::Done
                 }
             }
             Admission::Drop { first } if subscriber.is_complete() => {
-                Routed::Last { subscriber: Arc::clone(subscriber), slow: first }
+                Routed::Last { subscriber: Arc::clone(subscriber), dropped: true, slow: first }
             }
             Admission::Drop { first: true } => Routed::Slow(Arc::clone(subscriber)),
             Admission::Drop { first: false } => Routed::Dropped,

@@ -66,9 +66,9 @@ impl Resolution {
 
     fn join_or_start(&self, host: &str, port: u16, cancel: &Arc<Cancel>) -> Result<UnderWay> {
         let mut slot = self.under_way.lock();
-        if let Some(current) = slot.as_ref().filter(|current| {
-            current.host == host && current.port == port
-        }) {
+        if let Some(current) =
+            slot.as_ref().filter(|current| current.host == host && current.port == port)
+        {
             return Ok(current.clone());
         }
         let current = UnderWay {

@@ -4,9 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::frames::Kind;
 use super::pongs::Pong;
-use super::state::{
-    Batch, Outbox, OutboxPolicy, Phase, ReconnectBuffer, State, Urgency,
-};
+use super::state::{Batch, Outbox, OutboxPolicy, Phase, ReconnectBuffer, State, Urgency};
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::{Headers, PING, PONG, encode_publish, publish_len};
 

@@ -33,8 +33,6 @@ mod turn;
 
 pub(crate) use append::{Accepted, Outgoing};
 pub(crate) use pongs::Pong;
-pub(crate) use state::{
-    Batch, Outbox, OutboxConfig, OutboxCounts, Remains, ServerLimits, Urgency,
-};
+pub(crate) use state::{Batch, Outbox, OutboxConfig, OutboxCounts, Remains, ServerLimits, Urgency};
 pub use state::{OutboxPolicy, ReconnectBuffer};
 pub(crate) use turn::Broken;

@@ -1,0 +1,179 @@
+//! Starting and ending a connection.
+//!
+//! `close` may be called from any thread, a listener and a handler included, and more than once. It
+//! lets the flusher write what is there, cuts the connection, and waits for threads that end by
+//! themselves; everything else happens on the reader thread.
+
+use std::time::Instant;
+
+use super::life::ConnectionStatus;
+use super::shared::{Core, closed_error};
+use super::threads::Runs;
+use super::{callbacks, flusher, reader};
+use crate::error::{Error, ErrorKind, Result};
+use crate::subscriptions::{End, Mailbox};
+use crate::sync::Arc;
+
+impl Core {
+    /// Starts the three threads and waits for the outcome of the first pass over the servers.
+    pub(crate) fn connect(self: &Arc<Self>) -> Result<()> {
+        let started = self.start_threads();
+        if let Err(error) = started {
+            self.close();
+            return Err(error);
+        }
+        // Each server may take its time-out; the deadline is for a fault of ours.
+        let servers = u32::try_from(self.life().pool.len()).unwrap_or(u32::MAX);
+        let patience = self.config.connect_timeout.saturating_mul(servers.saturating_mul(3));
+        let deadline = Instant::now() + patience + self.config.close_timeout;
+        match self.wait_for_status_other_than(ConnectionStatus::Connecting, deadline) {
+            ConnectionStatus::Closed => {
+                self.threads.wait_all(Instant::now() + self.config.close_timeout);
+                let cause = self.life().close_cause.clone();
+                Err(cause.unwrap_or_else(|| closed_error(None)))
+            }
+            ConnectionStatus::Connecting => {
+                self.close();
+                Err(Error::new(ErrorKind::Timeout, "the servers took too long to connect"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn start_threads(self: &Arc<Self>) -> Result<()> {
+        let start = |role: &str, runs, body: fn(&Arc<Self>)| {
+            let core = Arc::clone(self);
+            self.threads.start(self.thread_name(role), self.id, runs, move || body(&core))
+        };
+        start("callback", Runs::Program, callbacks::run)?;
+        start("flusher", Runs::Own, flusher::run)?;
+        start("reader", Runs::Own, reader::run)
+    }
+
+    fn wait_for_status_other_than(
+        &self,
+        status: ConnectionStatus,
+        deadline: Instant,
+    ) -> ConnectionStatus {
+        let mut life = self.life();
+        while life.status == status && Instant::now() < deadline {
+            self.changed.wait_until(&mut life, Some(deadline));
+        }
+        life.status
+    }
+
+    /// Ends the connection; see [`Connection::close`](crate::Connection::close).
+    pub(crate) fn close(&self) {
+        let deadline = Instant::now() + self.config.close_timeout;
+        if self.begin_close() {
+            self.outbox.wait_written(Instant::now() + self.config.close_timeout / 2);
+            self.cut();
+        }
+        if self.on_own_thread() {
+            self.threads.wait_own(deadline);
+        } else {
+            self.threads.wait_all(deadline);
+        }
+    }
+
+    /// Wakes every waiter. Returns whether this call began the end.
+    fn begin_close(&self) -> bool {
+        {
+            let mut life = self.life();
+            if life.closing || life.status == ConnectionStatus::Closed {
+                return false;
+            }
+            life.closing = true;
+        }
+        self.changed.notify_all();
+        self.outbox.close();
+        self.requests.end(&closed_error(None));
+        self.cancel.cancel();
+        true
+    }
+
+    /// Shuts the present stream down.
+    fn cut(&self) {
+        let epoch = self.life().link.as_ref().map(|link| link.epoch);
+        if let Some(epoch) = epoch {
+            self.fail(epoch, closed_error(None));
+        }
+        self.changed.notify_all();
+    }
+
+    /// A dispatcher's queue, to be ended with the connection.
+    pub(crate) fn adopt_dispatcher(&self, mailbox: &Arc<Mailbox>) {
+        let mut dispatchers = self.dispatchers.lock();
+        dispatchers.retain(|known| known.strong_count() > 0);
+        dispatchers.push(Arc::downgrade(mailbox));
+    }
+
+    /// The queues of all dispatchers.
+    pub(super) fn dispatcher_mailboxes(&self) -> Vec<Arc<Mailbox>> {
+        self.dispatchers.lock().iter().filter_map(std::sync::Weak::upgrade).collect()
+    }
+
+    /// Ends every dispatcher after its present message.
+    pub(super) fn end_dispatchers(&self, end: &End) {
+        for mailbox in self.dispatcher_mailboxes() {
+            mailbox.end(end.clone(), false);
+        }
+    }
+
+    /// Asks for another connection; see
+    /// [`Connection::force_reconnect`](crate::Connection::force_reconnect).
+    pub(crate) fn force_reconnect(&self) -> Result<()> {
+        use super::notice::ConnectionEventKind;
+        let epoch = {
+            let mut life = self.life();
+            if life.closing || life.status == ConnectionStatus::Closed {
+                return Err(closed_error(life.close_cause.as_ref()));
+            }
+            if life.drain.is_some() {
+                return Err(Error::new(ErrorKind::Draining, "the connection is draining"));
+            }
+            match &life.link {
+                // A failure that was reported before will be answered by a reconnect anyway.
+                Some(_) if life.failure.is_some() => return Ok(()),
+                Some(link) => {
+                    let epoch = link.epoch;
+                    self.emit(life.server.clone(), ConnectionEventKind::ForcedReconnect);
+                    life.failure = Some(Error::new(
+                        ErrorKind::ForcedReconnect,
+                        "the program asked for another connection",
+                    ));
+                    Some(epoch)
+                }
+                None => {
+                    life.hurry = true;
+                    None
+                }
+            }
+        };
+        match epoch {
+            Some(epoch) => {
+                self.fail(epoch, Error::new(ErrorKind::ForcedReconnect, "asked for"));
+            }
+            None => self.changed.notify_all(),
+        }
+        Ok(())
+    }
+
+    /// Waits until `Closed` has been delivered; see
+    /// [`Connection::wait_closed`](crate::Connection::wait_closed).
+    pub(crate) fn wait_closed(&self, deadline: Instant) -> Result<Option<Error>> {
+        let own = self.on_own_thread();
+        let mut life = self.life();
+        loop {
+            // On a thread of the connection the delivery may be waiting for this very call.
+            if life.closed_delivered || (own && life.status == ConnectionStatus::Closed) {
+                return Ok(life.close_cause.clone());
+            }
+            if Instant::now() >= deadline {
+                let text = "the connection is not closed";
+                return Err(Error::new(ErrorKind::Timeout, text));
+            }
+            self.changed.wait_until(&mut life, Some(deadline));
+        }
+    }
+}

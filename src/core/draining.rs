@@ -1,0 +1,171 @@
+//! Draining: ending without losing what has arrived or was published.
+//!
+//! ```text
+//!  UNSUB all ─▶ flush ─▶ end the queues, keeping what is there ─▶ wait for the handlers
+//!            ─▶ refuse publishing ─▶ flush ─▶ close
+//! ```
+//!
+//! Until publishing is refused handlers may publish and answer. The connection's steps run on a
+//! short-lived thread of their own, because each of them waits; a loss of the connection, `close`
+//! and the deadline end them early, and the outcome says so.
+
+use std::time::{Duration, Instant};
+
+use super::life::ConnectionStatus;
+use super::notice::ConnectionEventKind;
+use super::shared::{Core, closed_error};
+use super::threads::Runs;
+use crate::error::{Error, ErrorKind, Result};
+use crate::subscriptions::{End, Mailbox, Subscriber, Target};
+use crate::sync::{Arc, Condvar, Mutex, Rank};
+
+/// A drain of a connection, and whoever waits for it.
+#[derive(Debug)]
+pub(crate) struct DrainProgress {
+    outcome: Mutex<Option<Result<()>>>,
+    done: Condvar,
+}
+
+impl DrainProgress {
+    fn new() -> Arc<Self> {
+        Arc::new(Self { outcome: Mutex::new(Rank::Slot, None), done: Condvar::new() })
+    }
+
+    fn finish(&self, outcome: Result<()>) {
+        self.outcome.lock().get_or_insert(outcome);
+        self.done.notify_all();
+    }
+
+    /// The connection has ended. If the drain ended it, its outcome is there already.
+    pub(super) fn connection_ended(&self, cause: Option<Error>) {
+        if let Some(cause) = cause {
+            let text = format!("the connection was lost while it drained: {cause}");
+            self.finish(Err(Error::caused_by(ErrorKind::Disconnected, text, cause)));
+        }
+    }
+
+    /// The outcome, if there is one by the deadline.
+    pub(crate) fn wait(&self, deadline: Instant) -> Option<Result<()>> {
+        let mut outcome = self.outcome.lock();
+        while outcome.is_none() && Instant::now() < deadline {
+            self.done.wait_until(&mut outcome, Some(deadline));
+        }
+        outcome.clone()
+    }
+}
+
+impl Core {
+    /// Begins to drain the connection, or joins a drain under way.
+    pub(crate) fn start_drain(self: &Arc<Self>, timeout: Duration) -> Result<Arc<DrainProgress>> {
+        let progress = {
+            let mut life = self.life();
+            if let Some(progress) = &life.drain {
+                return Ok(Arc::clone(progress));
+            }
+            if life.closing {
+                return Err(closed_error(life.close_cause.as_ref()));
+            }
+            if life.status != ConnectionStatus::Connected {
+                let text = "the connection is down and cannot drain; use close to end it now";
+                return Err(Error::new(ErrorKind::Disconnected, text));
+            }
+            let progress = DrainProgress::new();
+            life.status = ConnectionStatus::Draining;
+            life.drain = Some(Arc::clone(&progress));
+            self.emit(life.server.clone(), ConnectionEventKind::Draining);
+            progress
+        };
+        self.changed.notify_all();
+        let deadline = Instant::now() + timeout;
+        let (core, done) = (Arc::clone(self), Arc::clone(&progress));
+        let body = move || {
+            let outcome = core.run_drain(deadline);
+            core.close();
+            done.finish(outcome);
+        };
+        let started = self.threads.start(self.thread_name("drain"), self.id, Runs::Program, body);
+        if let Err(error) = started {
+            progress.finish(Err(error));
+            self.close();
+        }
+        Ok(progress)
+    }
+
+    fn run_drain(&self, deadline: Instant) -> Result<()> {
+        let consumers =
+            self.registry.select(|subscriber| !matches!(subscriber.target(), Target::Requests));
+        let mut outcome = self.unsubscribe_and_flush(&consumers, deadline);
+        for subscriber in &consumers {
+            self.end_subscription(subscriber, End::Drained);
+        }
+        for mailbox in self.dispatcher_mailboxes() {
+            mailbox.end(End::Drained, true);
+            if !mailbox.wait_delivered(deadline) {
+                let text = "handlers had not finished when the time to drain was over";
+                outcome = outcome.and(Err(Error::new(ErrorKind::Timeout, text)));
+            }
+        }
+        self.outbox.refuse_publishing();
+        outcome.and(self.flush(deadline))
+    }
+
+    /// Unsubscribes at the server and waits until it has confirmed, so that everything that it has
+    /// sent is here.
+    fn unsubscribe_and_flush(&self, all: &[Arc<Subscriber>], deadline: Instant) -> Result<()> {
+        for subscriber in all {
+            self.registry.start_draining(subscriber.sid(), |line| self.outbox.control(line));
+        }
+        self.flush(deadline)
+    }
+
+    /// Drains one pull subscription: afterwards what has arrived is readable, then the end.
+    pub(crate) fn drain_subscription(
+        &self,
+        subscriber: &Arc<Subscriber>,
+        deadline: Instant,
+    ) -> Result<()> {
+        let outcome = self.drain_at_server(std::slice::from_ref(subscriber), deadline);
+        self.end_subscription(subscriber, End::Drained);
+        outcome
+    }
+
+    /// Drains a dispatcher: its subscriptions end, and its handlers see what has arrived. On the
+    /// dispatcher's own thread (`wait` false) the handlers are not waited for.
+    pub(crate) fn drain_dispatcher(
+        &self,
+        mailbox: &Mailbox,
+        subscribers: &[Arc<Subscriber>],
+        deadline: Instant,
+        wait: bool,
+    ) -> Result<()> {
+        let outcome = self.drain_at_server(subscribers, deadline);
+        for subscriber in subscribers {
+            self.end_subscription(subscriber, End::Drained);
+        }
+        mailbox.end(End::Drained, true);
+        if wait && !mailbox.wait_delivered(deadline) {
+            let text = "handlers had not finished when the time to drain was over";
+            return outcome.and(Err(Error::new(ErrorKind::Timeout, text)));
+        }
+        outcome
+    }
+
+    /// Without a server there is nothing to confirm: it has forgotten the subscriptions, and
+    /// draining ones are not announced again.
+    fn drain_at_server(&self, all: &[Arc<Subscriber>], deadline: Instant) -> Result<()> {
+        match self.status() {
+            ConnectionStatus::Connected | ConnectionStatus::Draining => {
+                let outcome = self.unsubscribe_and_flush(all, deadline);
+                outcome.or_else(|error| if error.is_disconnected() { Ok(()) } else { Err(error) })
+            }
+            ConnectionStatus::Closed => Err(closed_error(None)),
+            _ => {
+                for subscriber in all {
+                    let send = |line: &[u8]| self.outbox.control(line);
+                    self.registry.start_draining(subscriber.sid(), send);
+                }
+                Ok(())
+            }
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! The writing thread: takes a batch, writes it whole or gives the connection up, takes the next.
+//!
+//! It never reconnects and never looks at the life of the connection: a failure is reported with the
+//! epoch it belongs to, and the next batch comes when the reader has another stream. The kernel lets
+//! a write wait a quarter of a second at most, so that this thread keeps the clock over the batch:
+//! a peer that takes a byte now and then does not count as alive.
+
+use std::io;
+use std::time::Instant;
+
+use super::notice::ErrorNotice;
+use super::outbox::Batch;
+use super::shared::Core;
+use crate::error::{Error, ErrorKind};
+use crate::sync::{Arc, assert_unlocked};
+
+/// The body of the flusher thread; ends when the outbox is closed.
+pub(super) fn run(core: &Arc<Core>) {
+    while let Some(mut batch) = core.outbox.next_batch() {
+        let outcome = write(core, &mut batch);
+        let epoch = batch.epoch;
+        core.outbox.give_back(batch, outcome.is_err());
+        if let Err(error) = outcome {
+            core.fail(epoch, error);
+        }
+    }
+}
+
+fn write(core: &Core, batch: &mut Batch) -> Result<(), Error> {
+    assert_unlocked("writing a batch");
+    let mut deadline = None;
+    while !batch.is_done() {
+        match batch.stream.write(batch.bytes()) {
+            Ok(0) => return Err(Error::new(ErrorKind::Io, "the socket takes no more bytes")),
+            Ok(count) => batch.wrote(count),
+            Err(error) if is_wait(&error) => {}
+            Err(error) => return Err(Error::io("writing to the server", error)),
+        }
+        if batch.is_done() {
+            break;
+        }
+        // The clock starts when the first write did not take everything.
+        let now = Instant::now();
+        if now >= *deadline.get_or_insert_with(|| now + core.config.write_timeout) {
+            core.notice(ErrorNotice::SocketWriteTimeout);
+            let text =
+                format!("a write took longer than the {:?} it may take", core.config.write_timeout);
+            return Err(Error::new(ErrorKind::WriteTimeout, text));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a read or write only ran out of its time slice, or met a signal.
+pub(super) fn is_wait(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted
+    )
+}

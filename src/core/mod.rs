@@ -1,0 +1,45 @@
+//! The life of one connection.
+//!
+//! ```text
+//!   any thread ──publish, subscribe, request──▶ outbox ──▶ flusher ──▶ socket
+//!                                                                       │
+//!   consumers ◀── mailboxes, requests ◀────────── reader ◀──────────────┘
+//!                                                   │ owns the life cycle: choose a server,
+//!                                                   │ connect, log in, announce, read, tear
+//!                                                   ▼ down, again
+//!   listeners ◀── callback ◀── hub ◀── events and errors, from whoever notices
+//! ```
+//!
+//! Three threads a connection: *reader*, *flusher*, *callback*. The first two never run code of the
+//! program. The order of locks is that of [`crate::sync::Rank`]; no lock is held during socket IO,
+//! name resolution, code of the program or a join.
+
+mod attempt;
+mod callbacks;
+mod closing;
+mod config;
+mod draining;
+mod events;
+mod flusher;
+mod keepalive;
+mod life;
+mod notice;
+mod outbox;
+mod reader;
+mod receive;
+mod servers;
+mod shared;
+mod threads;
+mod traffic;
+
+pub(crate) use config::Config;
+pub(crate) use draining::DrainProgress;
+pub use events::ListenerId;
+pub(crate) use events::{Tap, Tapped};
+pub use life::ConnectionStatus;
+pub use notice::{ConnectionEvent, ConnectionEventKind, ErrorNotice, Notice};
+pub(crate) use outbox::{Accepted, OutboxConfig, Outgoing, Urgency};
+pub use outbox::{OutboxPolicy, ReconnectBuffer};
+pub(crate) use servers::PoolPolicy;
+pub(crate) use shared::Core;
+pub(crate) use threads::Runs;

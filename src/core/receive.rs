@@ -1,0 +1,257 @@
+//! The reader's life with one server: read, parse, hand out, until the connection ends.
+//!
+//! Runs on the reader thread and never writes to the socket: a PING becomes a PONG in the outbox's
+//! urgent lane. It wakes only for bytes, and once a ping interval without bytes.
+
+use std::time::{Duration, Instant};
+
+use super::flusher::is_wait;
+use super::keepalive::{Idle, KeepAlive};
+use super::life::Link;
+use super::notice::{ConnectionEventKind, ErrorNotice};
+use super::shared::{Core, server_limits};
+use crate::error::{Error, ErrorKind};
+use crate::protocol::{Delivery, Parser, ServerInfoUpdate, ServerOp};
+use crate::server_error::{RefusedOperation, ServerError, ServerErrorKind};
+use crate::subscriptions::{ConsumerView, End, Routed, Router, Subscriber, Target};
+use crate::sync::Arc;
+
+/// Reads until the connection ends, and says why. What the server said with `-ERR` is the cause, not
+/// the end of the stream that follows it.
+pub(super) fn receive(core: &Core, link: &Link, parser: Parser) -> Error {
+    let mut receiver = Receiver { core, link, parser, router: Router::new(), last_word: None };
+    let end = receiver.run();
+    receiver.router.flush();
+    match receiver.last_word {
+        Some(error) => error.into(),
+        None => end,
+    }
+}
+
+struct Receiver<'a> {
+    core: &'a Core,
+    link: &'a Link,
+    parser: Parser,
+    router: Router,
+    /// The last `-ERR` after which the server closes.
+    last_word: Option<ServerError>,
+}
+
+impl Receiver<'_> {
+    fn run(&mut self) -> Error {
+        let mut keep_alive = KeepAlive::new(self.core.config.max_pings_out);
+        let interval = self.core.config.ping_interval;
+        let mut idle_since = Instant::now();
+        let mut wait = interval;
+        loop {
+            if let Err(error) = self.handle_all() {
+                return error;
+            }
+            match self.link.stream.read(self.parser.space(), wait) {
+                Ok(0) => return Error::new(ErrorKind::Io, "the server closed the connection"),
+                Ok(count) => {
+                    self.parser.filled(count);
+                    keep_alive.bytes_arrived();
+                    idle_since = Instant::now();
+                    wait = interval;
+                }
+                Err(error) if is_wait(&error) => {
+                    let Some(interval) = interval else { continue };
+                    let left = interval.saturating_sub(idle_since.elapsed());
+                    // A signal, or a kernel that is early, ends the wait but not the interval.
+                    if left > TICK_SLACK {
+                        wait = Some(left);
+                        continue;
+                    }
+                    if let Some(error) = self.idle(&mut keep_alive) {
+                        return error;
+                    }
+                    idle_since = Instant::now();
+                    wait = Some(interval);
+                }
+                Err(error) => return Error::io("reading from the server", error),
+            }
+        }
+    }
+
+    fn idle(&self, keep_alive: &mut KeepAlive) -> Option<Error> {
+        match keep_alive.idle() {
+            Idle::Ping => {
+                self.core.outbox.keep_alive();
+                None
+            }
+            Idle::Stale { outstanding } => {
+                let text = format!("the server has not answered {outstanding} pings");
+                let error = Error::new(ErrorKind::StaleConnection, text);
+                let kind = ConnectionEventKind::StaleConnection { pings_outstanding: outstanding };
+                let life = self.core.life();
+                if !life.closing {
+                    self.core.emit(life.server.clone(), kind);
+                }
+                drop(life);
+                self.core.fail(self.link.epoch, error.clone());
+                Some(error)
+            }
+        }
+    }
+
+    /// Handles every complete operation; the mailboxes get what was collected.
+    fn handle_all(&mut self) -> Result<(), Error> {
+        let outcome = loop {
+            match self.parser.next() {
+                Ok(Some(op)) => self.handle(op),
+                Ok(None) => break Ok(()),
+                Err(error) => {
+                    self.core.exception(error.clone());
+                    break Err(error);
+                }
+            }
+        };
+        self.router.flush();
+        outcome
+    }
+
+    fn handle(&mut self, op: ServerOp) {
+        match op {
+            ServerOp::Message(delivery) => self.message(delivery),
+            ServerOp::Ping => self.core.outbox.answer_ping(),
+            ServerOp::Pong => {
+                // What arrived before the PONG is readable before the flush returns.
+                self.router.flush();
+                if let Some(pong) = self.core.outbox.pong() {
+                    pong.complete(Ok(()));
+                }
+            }
+            ServerOp::Ok => self.core.counters.oks.add_owned(1),
+            ServerOp::Info(update) => self.info(update),
+            ServerOp::Err(error) => {
+                // Whoever reacts to the error must find the messages that came before it.
+                self.router.flush();
+                self.error(error);
+            }
+        }
+    }
+
+    fn message(&mut self, delivery: Delivery) {
+        let counters = &self.core.counters;
+        counters.in_messages.add_owned(1);
+        counters.in_bytes.add_owned(delivery.wire_len as u64);
+        if let Some(fault) = delivery.header_fault {
+            let text = format!("a message for sid {} has an odd header: {fault}", delivery.sid);
+            self.core.exception(Error::new(ErrorKind::InvalidHeader, text));
+        }
+        match self.router.route(&self.core.registry, delivery.sid, delivery.message) {
+            Routed::Done => {}
+            Routed::Dropped => counters.dropped.add_owned(1),
+            Routed::Reply(message) => {
+                if self.core.requests.answer(message) {
+                    counters.replies.add_owned(1);
+                } else {
+                    counters.late_replies.add_owned(1);
+                }
+            }
+            Routed::Slow(subscriber) => {
+                counters.dropped.add_owned(1);
+                self.slow(&subscriber);
+            }
+            Routed::Last { subscriber, dropped, slow } => {
+                if dropped {
+                    counters.dropped.add_owned(1);
+                }
+                if slow {
+                    self.slow(&subscriber);
+                }
+                self.router.flush();
+                self.core.end_subscription(&subscriber, End::Completed);
+            }
+        }
+    }
+
+    fn slow(&mut self, subscriber: &Arc<Subscriber>) {
+        // The consumer must see what waits for it, or it could not recover.
+        self.router.flush();
+        let view = || ConsumerView::new(Arc::<Subscriber>::clone(subscriber));
+        self.core.notice(ErrorNotice::SlowConsumer(view()));
+        if subscriber.announced() {
+            self.core.notice(ErrorNotice::SlowConsumerRecovered(view()));
+        }
+    }
+
+    fn info(&self, update: ServerInfoUpdate) {
+        self.core.info_changed(self.link, update);
+    }
+
+    fn error(&mut self, error: ServerError) {
+        self.core.server_error(error.clone());
+        if error.is_authorization() {
+            self.core.life().pool.refused(&self.link.url, error.text());
+        }
+        if let ServerErrorKind::PermissionsViolation { operation, subject, queue, sid } =
+            error.kind()
+        {
+            let cause: Error = error.clone().into();
+            match operation {
+                RefusedOperation::Publish => {
+                    self.core.requests.fail(&cause, |requested| requested == subject);
+                }
+                RefusedOperation::Reply => self.core.requests.fail_reply(subject, &cause),
+                RefusedOperation::Subscribe => {
+                    self.refused(&error, subject, queue.as_deref(), *sid)
+                }
+            }
+        }
+        if error.closes_connection() {
+            self.last_word = Some(error);
+        }
+    }
+
+    /// A subscription was refused: it stays, and is announced again to the next server, but whoever
+    /// waits on it is told.
+    fn refused(&self, error: &ServerError, subject: &str, queue: Option<&str>, sid: Option<u64>) {
+        let refused = self.core.registry.select(|subscriber| match sid {
+            Some(sid) => subscriber.sid() == sid,
+            None => subscriber.subject() == subject && subscriber.queue() == queue,
+        });
+        for subscriber in refused {
+            match subscriber.target() {
+                Target::Pull(mailbox) => mailbox.refuse(error.clone()),
+                Target::Dispatch(_) => {}
+                Target::Requests => {
+                    self.core.forget_inbox();
+                    self.core.requests.fail(&error.clone().into(), |_| true);
+                }
+            }
+        }
+    }
+}
+
+/// How early a kernel time-out may be.
+const TICK_SLACK: Duration = Duration::from_millis(2);
+
+impl Core {
+    /// Takes in an INFO of an established connection.
+    pub(super) fn info_changed(&self, link: &Link, update: ServerInfoUpdate) {
+        let names_servers = update.names_connect_urls();
+        let lame_duck = update.lame_duck() == Some(true);
+        let mut life = self.life();
+        let mut info = (*life.info).clone();
+        info.merge(update);
+        self.outbox.set_limits(server_limits(&info));
+        life.info = Arc::new(info);
+        if names_servers {
+            let urls = life.info.connect_urls().to_vec();
+            let changed = life.pool.accept(&urls, link.peer);
+            if !changed.is_empty() && !life.closing {
+                let kind = ConnectionEventKind::DiscoveredServers {
+                    added: changed.added,
+                    removed: changed.removed,
+                };
+                self.emit(life.server.clone(), kind);
+            }
+        }
+        if lame_duck && !life.lame_duck && !life.closing {
+            life.lame_duck = true;
+            self.emit(life.server.clone(), ConnectionEventKind::LameDuck);
+        }
+    }
+}

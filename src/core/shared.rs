@@ -1,0 +1,230 @@
+//! What all parts of a connection share, and what it tells.
+//!
+//! [`Core`] is held by the handles of the program and by the connection's threads. It is dropped when
+//! both are gone; that alone closes nothing. Life and its condition variable stand here; the moves
+//! are made in `reader.rs`, `closing.rs` and `draining.rs`.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Instant;
+
+use log::{debug, info, warn};
+
+use super::config::Config;
+use super::events::Hub;
+use super::life::{ConnectionStatus, Life};
+use super::notice::{ConnectionEvent, ConnectionEventKind, ErrorNotice, Notice};
+use super::outbox::{Outbox, ServerLimits};
+use super::servers::Pool;
+use super::threads::Threads;
+use crate::error::{Error, ErrorKind, Result};
+use crate::protocol::ServerInfo;
+use crate::random::{self, Random};
+use crate::server_error::ServerError;
+use crate::statistics::{Counters, Statistics};
+use crate::subscriptions::{Mailbox, Registry, Requests};
+use crate::sync::{Arc, Condvar, Mutex, MutexGuard, Rank, Weak, current_owner};
+use crate::transport::{Cancel, Connector};
+
+/// One connection.
+pub(crate) struct Core {
+    /// Tells this connection's threads from all others.
+    pub(crate) id: u64,
+    pub(crate) config: Config,
+    pub(crate) connector: Box<dyn Connector>,
+    /// Cuts off an attempt to connect.
+    pub(crate) cancel: Arc<Cancel>,
+    pub(super) life: Mutex<Life>,
+    /// Anything in `life` changed.
+    pub(super) changed: Condvar,
+    pub(crate) registry: Registry,
+    pub(crate) requests: Requests,
+    /// The sid of the subscription that replies come to, once there is one.
+    pub(super) inbox: Mutex<Option<u64>>,
+    pub(crate) outbox: Outbox,
+    pub(crate) hub: Hub<Arc<Self>>,
+    pub(crate) counters: Counters,
+    pub(crate) threads: Arc<Threads>,
+    /// The queues of all dispatchers, to end them with the connection.
+    pub(super) dispatchers: Mutex<Vec<Weak<Mailbox>>>,
+    /// Handles of the program. The count never rises from zero: that is the end.
+    handles: AtomicUsize,
+}
+
+/// The number of the next connection of this process.
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+impl Core {
+    /// A connection that nothing runs yet, with one counted handle.
+    pub(crate) fn new(config: Config, connector: Box<dyn Connector>) -> Result<Arc<Self>> {
+        let mut random = Random::new()?;
+        let pool = Pool::new(config.servers.clone(), config.pool.clone(), &mut || random.draw());
+        let inbox = format!("{}.{}.", config.inbox_prefix, random::unique()?);
+        Ok(Arc::new(Self {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            connector,
+            cancel: Arc::new(Cancel::new()),
+            life: Mutex::new(Rank::Life, Life::new(pool, random)),
+            changed: Condvar::new(),
+            registry: Registry::new(),
+            requests: Requests::new(inbox),
+            inbox: Mutex::new(Rank::Inbox, None),
+            outbox: Outbox::new(config.outbox.clone()),
+            hub: Hub::new(),
+            counters: Counters::default(),
+            threads: Threads::new(),
+            dispatchers: Mutex::new(Rank::Leaf, Vec::new()),
+            handles: AtomicUsize::new(1),
+            config,
+        }))
+    }
+
+    /// The name of one of this connection's threads.
+    pub(crate) fn thread_name(&self, role: &str) -> String {
+        match &self.config.name {
+            Some(name) => format!("nats-{role}-{}-{name}", self.id),
+            None => format!("nats-{role}-{}", self.id),
+        }
+    }
+
+    /// Takes one more handle, unless the last one is gone.
+    pub(crate) fn take_handle(&self) -> bool {
+        let more = |count: usize| if count == 0 { None } else { count.checked_add(1) };
+        self.handles.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).is_ok()
+    }
+
+    /// Gives a handle back. Returns whether it was the last.
+    pub(crate) fn drop_handle(&self) -> bool {
+        self.handles.fetch_sub(1, Ordering::SeqCst) == 1
+    }
+
+    /// Whether the calling thread is one of this connection's.
+    pub(crate) fn on_own_thread(&self) -> bool {
+        current_owner() == self.id
+    }
+
+    // Looking
+
+    pub(crate) fn life(&self) -> MutexGuard<'_, Life> {
+        self.life.lock()
+    }
+
+    pub(crate) fn status(&self) -> ConnectionStatus {
+        self.life.lock().status
+    }
+
+    pub(crate) fn info(&self) -> Arc<ServerInfo> {
+        Arc::clone(&self.life.lock().info)
+    }
+
+    pub(crate) fn statistics(&self) -> Statistics {
+        let outbox = self.outbox.counts();
+        self.counters.snapshot().with_outbox(
+            outbox.messages,
+            outbox.bytes,
+            outbox.torn,
+            outbox.discarded,
+            outbox.pings,
+        )
+    }
+
+    /// Waits until the connection has that status; the error tells time-out and closed apart.
+    pub(crate) fn wait_for_status(
+        &self,
+        status: ConnectionStatus,
+        deadline: Instant,
+    ) -> Result<()> {
+        let mut life = self.life.lock();
+        loop {
+            if life.status == status {
+                return Ok(());
+            }
+            if life.status == ConnectionStatus::Closed {
+                return Err(closed_error(life.close_cause.as_ref()));
+            }
+            if Instant::now() >= deadline {
+                let text = format!("the connection is {}, not {status}", life.status);
+                return Err(Error::new(ErrorKind::Timeout, text));
+            }
+            self.changed.wait_until(&mut life, Some(deadline));
+        }
+    }
+
+    // Telling
+
+    /// Tells an event. Called with `life` locked where the event is a move.
+    pub(crate) fn emit(&self, server: Option<Arc<str>>, kind: ConnectionEventKind) {
+        let event = ConnectionEvent::new(server, kind);
+        match event.kind() {
+            ConnectionEventKind::Reconnecting { .. }
+            | ConnectionEventKind::ReconnectFailed { .. } => debug!("{event}"),
+            ConnectionEventKind::Disconnected { .. }
+            | ConnectionEventKind::StaleConnection { .. } => warn!("{event}"),
+            _ => info!("{event}"),
+        }
+        self.queue(&Notice::Event(event));
+    }
+
+    /// Tells an error along the way.
+    pub(crate) fn notice(&self, notice: ErrorNotice) {
+        match &notice {
+            ErrorNotice::SlowConsumer(_) => self.counters.slow_consumers.add(1),
+            ErrorNotice::ServerError(_) => self.counters.errors.add(1),
+            ErrorNotice::Exception(_) => self.counters.exceptions.add(1),
+            _ => {}
+        }
+        // The listeners of the program say more; without any, a built-in one logs a warning.
+        debug!("{notice}");
+        self.queue(&notice.into());
+    }
+
+    /// Tells a failure that the library has handled.
+    pub(crate) fn exception(&self, error: Error) {
+        self.life.lock().last_error = Some(error.clone());
+        self.notice(ErrorNotice::Exception(error));
+    }
+
+    /// Tells what the server said.
+    pub(crate) fn server_error(&self, error: ServerError) {
+        self.life.lock().last_error = Some(error.clone().into());
+        self.notice(ErrorNotice::ServerError(error));
+    }
+
+    fn queue(&self, notice: &Notice) {
+        let skipped = self.hub.emit(notice);
+        self.counters.skipped.add(skipped);
+    }
+
+    /// Somebody noticed that a connection failed. The first report for an epoch wins; its stream is
+    /// shut down, and the reader does the rest.
+    pub(crate) fn fail(&self, epoch: u64, cause: Error) {
+        let stream = self.life.lock().fail(epoch, cause);
+        if let Some(stream) = stream {
+            self.outbox.mark_broken(epoch);
+            stream.shutdown();
+        }
+    }
+}
+
+impl fmt::Debug for Core {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Core").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// What a server accepts, from its INFO.
+pub(super) fn server_limits(info: &ServerInfo) -> ServerLimits {
+    ServerLimits { max_payload: info.max_payload(), headers: info.headers() }
+}
+
+/// The error of a call on a connection that has ended.
+pub(super) fn closed_error(cause: Option<&Error>) -> Error {
+    match cause {
+        None => Error::new(ErrorKind::Closed, "the connection is closed"),
+        Some(cause) => Error::caused_by(
+            ErrorKind::Closed,
+            format!("the connection is closed: {cause}"),
+            cause.clone(),
+        ),
+    }
+}

@@ -1,0 +1,224 @@
+//! What programs do with a connection: publish, subscribe, request, flush.
+//!
+//! Called by any thread. What is appended here is written by the flusher, or at once by the caller
+//! if it got the turn, with no lock held.
+
+use std::time::{Duration, Instant};
+
+use super::life::ConnectionStatus;
+use super::notice::ErrorNotice;
+use super::outbox::{Accepted, Batch, Outgoing, Pong, Urgency};
+use super::shared::{Core, closed_error};
+use crate::error::{Error, ErrorKind, Result};
+use crate::protocol::{Message, check_publish, check_queue, check_reply, check_subscribe};
+use crate::subscriptions::{End, PendingLimits, Slot, Subscriber, Target};
+use crate::sync::Arc;
+
+impl Core {
+    /// Publishes a message.
+    pub(crate) fn publish(&self, outgoing: Outgoing<'_>, urgency: Urgency) -> Result<()> {
+        check_publish(outgoing.subject)?;
+        if let Some(reply) = outgoing.reply {
+            check_reply(reply)?;
+        }
+        match self.outbox.publish(outgoing, urgency, !self.on_own_thread())? {
+            Accepted::Queued(batch) => self.write(batch, urgency),
+            Accepted::Dropped => {
+                let message = Message::new(outgoing.subject, outgoing.payload.to_vec());
+                self.notice(ErrorNotice::MessageDiscarded(message));
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a batch if the caller got the turn.
+    pub(crate) fn write(&self, batch: Option<Batch>, urgency: Urgency) {
+        let Some(batch) = batch else { return };
+        if let Err(broken) = self.outbox.write_inline(batch, urgency) {
+            self.fail(broken.epoch, Error::io("writing to the server", broken.error));
+        }
+    }
+
+    /// Registers a subscription and tells the server.
+    pub(crate) fn subscribe(
+        &self,
+        subject: &str,
+        queue: Option<&str>,
+        target: Target,
+        limits: PendingLimits,
+    ) -> Result<Arc<Subscriber>> {
+        self.subscribe_then(subject, queue, target, limits, |_| ())
+    }
+
+    /// Like `subscribe`; `registered` runs, with the registry locked, before any message can arrive.
+    pub(crate) fn subscribe_then(
+        &self,
+        subject: &str,
+        queue: Option<&str>,
+        target: Target,
+        limits: PendingLimits,
+        registered: impl FnOnce(&Arc<Subscriber>),
+    ) -> Result<Arc<Subscriber>> {
+        check_subscribe(subject)?;
+        if let Some(queue) = queue {
+            check_queue(queue)?;
+        }
+        self.check_open()?;
+        let make = |sid| {
+            Subscriber::new(sid, subject.to_owned(), queue.map(str::to_owned), target, limits)
+        };
+        let send = |line: &[u8]| self.outbox.control(line);
+        let subscriber = self.registry.insert(make, registered, send)?;
+        self.write(self.outbox.kick(), Urgency::Now);
+        Ok(subscriber)
+    }
+
+    /// No new work on a connection that ends.
+    pub(crate) fn check_open(&self) -> Result<()> {
+        let life = self.life();
+        if life.closing || life.status == ConnectionStatus::Closed {
+            return Err(closed_error(life.close_cause.as_ref()));
+        }
+        if life.drain.is_some() {
+            return Err(Error::new(ErrorKind::Draining, "the connection is draining"));
+        }
+        Ok(())
+    }
+
+    /// Ends a subscription, telling the server if it must be told.
+    pub(crate) fn end_subscription(&self, subscriber: &Subscriber, end: End) {
+        if matches!(end, End::Unsubscribed) {
+            subscriber.discard();
+        }
+        let removed = self.registry.remove(subscriber.sid(), |line| self.outbox.control(line));
+        if let Target::Pull(mailbox) = subscriber.target() {
+            // Unsubscribing throws away what waits; every other end leaves it readable.
+            let keep = !matches!(end, End::Unsubscribed);
+            mailbox.end(end, keep);
+        }
+        if removed {
+            self.write(self.outbox.kick(), Urgency::Idle);
+        }
+    }
+
+    /// Lets a subscription end after `max` messages, counted from its beginning.
+    pub(crate) fn limit_subscription(&self, subscriber: &Subscriber, max: u64) {
+        let complete = self.registry.set_max(subscriber, max, |line| self.outbox.control(line));
+        if complete {
+            self.end_subscription(subscriber, End::Completed);
+        } else {
+            self.write(self.outbox.kick(), Urgency::Idle);
+        }
+    }
+
+    /// Sends a request; the slot gets the reply.
+    pub(crate) fn request(&self, outgoing: Outgoing<'_>, urgency: Urgency) -> Result<Arc<Slot>> {
+        check_publish(outgoing.subject)?;
+        self.check_open()?;
+        self.ensure_inbox()?;
+        let (slot, reply) = self.requests.register(outgoing.subject)?;
+        let outgoing = Outgoing { reply: Some(&reply), ..outgoing };
+        match self.outbox.publish(outgoing, urgency, !self.on_own_thread()) {
+            Ok(Accepted::Queued(batch)) => {
+                self.counters.requests.add(1);
+                self.write(batch, urgency);
+                Ok(slot)
+            }
+            Ok(Accepted::Dropped) => {
+                self.requests.forget(slot.token());
+                let message = Message::new(outgoing.subject, outgoing.payload.to_vec());
+                self.notice(ErrorNotice::MessageDiscarded(message));
+                Err(Error::new(
+                    ErrorKind::OutboxFull,
+                    "the outbox is full; the request was dropped",
+                ))
+            }
+            Err(error) => {
+                self.requests.forget(slot.token());
+                Err(error)
+            }
+        }
+    }
+
+    /// Subscribes to the inbox of replies, once.
+    fn ensure_inbox(&self) -> Result<()> {
+        let mut inbox = self.inbox.lock();
+        if inbox.is_none() {
+            let subject = self.requests.inbox_subject();
+            let limits = PendingLimits::UNLIMITED;
+            let make = |sid| Subscriber::new(sid, subject, None, Target::Requests, limits);
+            // The SUB is written with the request that it is for.
+            let subscriber =
+                self.registry.insert(make, |_| (), |line| self.outbox.control(line))?;
+            *inbox = Some(subscriber.sid());
+        }
+        Ok(())
+    }
+
+    /// The server refused the inbox: the next request subscribes again.
+    pub(super) fn forget_inbox(&self) {
+        let sid = self.inbox.lock().take();
+        if let Some(sid) = sid {
+            self.registry.remove(sid, |line| self.outbox.control(line));
+        }
+    }
+
+    /// A round trip to the server: when it returns, the server has seen everything that this thread
+    /// sent before. Waits for a connection if there is none.
+    pub(crate) fn flush(&self, deadline: Instant) -> Result<()> {
+        loop {
+            self.wait_connected(deadline)?;
+            let pong = Pong::new();
+            match self.outbox.ping(pong.clone()) {
+                Ok(batch) => {
+                    self.write(batch, Urgency::Now);
+                    return match pong.wait(deadline) {
+                        Some(outcome) => {
+                            outcome?;
+                            self.counters.flushes.add(1);
+                            Ok(())
+                        }
+                        None => Err(Error::new(
+                            ErrorKind::Timeout,
+                            "the server did not answer the flush in time",
+                        )),
+                    };
+                }
+                // The connection was lost between the two calls: wait for the next one.
+                Err(error) if error.is_disconnected() => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn wait_connected(&self, deadline: Instant) -> Result<()> {
+        let mut life = self.life();
+        loop {
+            if life.closing || life.status == ConnectionStatus::Closed {
+                return Err(closed_error(life.close_cause.as_ref()));
+            }
+            if life.link.is_some() {
+                return Ok(());
+            }
+            if life.drain.is_some() {
+                let text = "the connection was lost while it drained";
+                return Err(Error::new(ErrorKind::Disconnected, text));
+            }
+            if Instant::now() >= deadline {
+                let text = format!("the connection is {}", life.status);
+                return Err(Error::new(ErrorKind::Timeout, text));
+            }
+            self.changed.wait_until(&mut life, Some(deadline));
+        }
+    }
+
+    /// The time of one round trip.
+    pub(crate) fn rtt(&self, deadline: Instant) -> Result<Duration> {
+        if self.life().link.is_none() {
+            return Err(Error::new(ErrorKind::Disconnected, "the connection is down"));
+        }
+        let start = Instant::now();
+        self.flush(deadline)?;
+        Ok(start.elapsed())
+    }
+}

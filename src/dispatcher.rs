@@ -1,0 +1,383 @@
+//! A thread that calls handlers for the messages of its subscriptions.
+//!
+//! All subscriptions of a dispatcher share one queue and one thread, so that messages are handled one
+//! at a time in the order in which they arrived. The thread owns its default handler; a handler of a
+//! single subscription is taken out of the table while it runs, so no lock is held then.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::connection::Connection;
+use crate::core::{Core, ErrorNotice, Runs};
+use crate::error::{Error, ErrorKind, Result};
+use crate::protocol::{Message, check_subscribe};
+use crate::subscription::check_max;
+use crate::subscriptions::{
+    Consumer, ConsumerStatus, ConsumerView, End, Item, Mailbox, PendingLimits, Subscriber, Target,
+    deliver,
+};
+use crate::sync::{Arc, Mutex, Rank};
+
+type Handler = Box<dyn FnMut(&Connection, Message) + Send>;
+
+/// A thread of its own that calls a handler for every message of its subscriptions, in order.
+///
+/// Dropping it unsubscribes all of them and ends the thread after the present message. It keeps its
+/// connection open. A handler may block, and call anything on the connection that it is lent; while
+/// it runs, messages wait, up to the limits of each subscription. A panic of a handler is caught and
+/// told to `exception_occurred`; the next message is handled.
+///
+/// ```no_run
+/// # let connection = nats_blocking::connect("nats://127.0.0.1:4222")?;
+/// let dispatcher = connection.dispatcher(|connection, message| {
+///     if let Err(error) = connection.respond(&message, "pong") {
+///         eprintln!("{error}");
+///     }
+/// })?;
+/// dispatcher.subscribe("ping")?;
+/// dispatcher.subscribe_with("log.>", |_, message| println!("{}", message.subject()))?;
+/// # Ok::<(), nats_blocking::Error>(())
+/// ```
+#[must_use = "dropping it unsubscribes"]
+pub struct Dispatcher {
+    connection: Connection,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    number: u64,
+    mailbox: Arc<Mailbox>,
+    table: Mutex<BTreeMap<u64, Entry>>,
+    /// Subscriptions with a handler of their own; without any the table is not looked at.
+    own_handlers: AtomicUsize,
+    limits: Mutex<PendingLimits>,
+    /// Counts of subscriptions that have left the table.
+    past_delivered: AtomicU64,
+    past_dropped: AtomicU64,
+}
+
+struct Entry {
+    subscriber: Arc<Subscriber>,
+    /// None: the dispatcher's handler. `Some(None)`: its own, running now.
+    handler: Option<Option<Handler>>,
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.subscriber.fmt(f)
+    }
+}
+
+/// The number of the next dispatcher of this process.
+static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
+
+impl Connection {
+    /// Starts a dispatcher: a thread that calls `handler` for every message of the subscriptions
+    /// that it is given, except those with a handler of their own.
+    ///
+    /// # Errors
+    ///
+    /// [`Io`](ErrorKind::Io) if the thread cannot be started, [`Draining`](ErrorKind::Draining),
+    /// [`Closed`](ErrorKind::Closed).
+    pub fn dispatcher(
+        &self,
+        handler: impl FnMut(&Self, Message) + Send + 'static,
+    ) -> Result<Dispatcher> {
+        let core = self.core();
+        core.check_open()?;
+        let shared = Arc::new(Shared {
+            number: NEXT_NUMBER.fetch_add(1, Ordering::Relaxed),
+            mailbox: Arc::new(Mailbox::new()),
+            table: Mutex::new(Rank::Leaf, BTreeMap::new()),
+            own_handlers: AtomicUsize::new(0),
+            limits: Mutex::new(Rank::Leaf, core.config.pending_limits),
+            past_delivered: AtomicU64::new(0),
+            past_dropped: AtomicU64::new(0),
+        });
+        core.adopt_dispatcher(&shared.mailbox);
+        let name = core.thread_name(&format!("dispatch{}", shared.number));
+        let (thread_core, thread_shared) = (Arc::clone(core), Arc::clone(&shared));
+        let body = move || run(&thread_core, &thread_shared, handler);
+        core.threads.start(name, core.id, Runs::Program, body)?;
+        // The connection may have ended before it knew of this queue.
+        if let Err(error) = core.check_open() {
+            shared.mailbox.end(End::Closed(None), false);
+            return Err(error);
+        }
+        Ok(Dispatcher { connection: self.clone(), shared })
+    }
+}
+
+/// The body of a dispatcher's thread.
+fn run(core: &Arc<Core>, shared: &Shared, mut default: impl FnMut(&Connection, Message)) {
+    let connection = Connection::lend(core);
+    deliver(&shared.mailbox, |Item { subscriber, message }| {
+        if subscriber.hand_out(message.size() as u64) {
+            let view = ConsumerView::new(Arc::<Subscriber>::clone(&subscriber));
+            core.notice(ErrorNotice::SlowConsumerRecovered(view));
+        }
+        let sid = subscriber.sid();
+        let own = shared.take_handler(sid);
+        let outcome = match own {
+            None => catch_unwind(AssertUnwindSafe(|| default(&connection, message))),
+            Some(mut handler) => {
+                let outcome = catch_unwind(AssertUnwindSafe(|| handler(&connection, message)));
+                shared.return_handler(sid, handler);
+                outcome
+            }
+        };
+        if outcome.is_err() {
+            core.counters.panics.add(1);
+            let text = format!("a handler of '{}' (sid {sid}) panicked", subscriber.subject());
+            core.exception(Error::new(ErrorKind::UserPanic, text));
+        }
+    });
+    // Handlers are dropped here, on the thread on which they ran, with no lock held.
+    let table = std::mem::take(&mut *shared.table.lock());
+    drop(table);
+}
+
+impl Shared {
+    fn take_handler(&self, sid: u64) -> Option<Handler> {
+        if self.own_handlers.load(Ordering::Acquire) == 0 {
+            return None;
+        }
+        self.table.lock().get_mut(&sid)?.handler.as_mut()?.take()
+    }
+
+    fn return_handler(&self, sid: u64, handler: Handler) {
+        let unused = {
+            let mut table = self.table.lock();
+            match table.get_mut(&sid).and_then(|entry| entry.handler.as_mut()) {
+                Some(place) => place.replace(handler),
+                None => Some(handler),
+            }
+        };
+        // A handler whose subscription is gone is dropped with no lock held.
+        drop(unused);
+    }
+
+    fn subscribers(&self) -> Vec<Arc<Subscriber>> {
+        self.table.lock().values().map(|entry| Arc::clone(&entry.subscriber)).collect()
+    }
+
+    /// Forgets subscriptions that have ended and have nothing left to hand out.
+    fn sweep(&self) {
+        let gone: Vec<Entry> = {
+            let mut table = self.table.lock();
+            let over = |entry: &Entry| {
+                entry.subscriber.status() == ConsumerStatus::Ended
+                    && entry.subscriber.pending_messages() == 0
+                    && !matches!(entry.handler, Some(None))
+            };
+            let sids: Vec<u64> =
+                table.iter().filter(|(_, entry)| over(entry)).map(|(sid, _)| *sid).collect();
+            sids.iter().filter_map(|sid| table.remove(sid)).collect()
+        };
+        for entry in &gone {
+            self.past_delivered.fetch_add(entry.subscriber.delivered(), Ordering::Relaxed);
+            self.past_dropped.fetch_add(entry.subscriber.dropped(), Ordering::Relaxed);
+            if entry.handler.is_some() {
+                self.own_handlers.fetch_sub(1, Ordering::AcqRel);
+            }
+        }
+    }
+}
+
+impl Dispatcher {
+    /// Subscribes to a subject; its messages go to the dispatcher's handler. Returns the sid.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Connection::subscribe`].
+    pub fn subscribe(&self, subject: impl AsRef<str>) -> Result<u64> {
+        self.add(subject.as_ref(), None, None)
+    }
+
+    /// Subscribes as a member of a queue group; otherwise like [`subscribe`](Self::subscribe).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Connection::queue_subscribe`].
+    pub fn queue_subscribe(&self, subject: impl AsRef<str>, queue: impl AsRef<str>) -> Result<u64> {
+        self.add(subject.as_ref(), Some(queue.as_ref()), None)
+    }
+
+    /// Subscribes with a handler of its own, which runs on the same thread. Returns the sid.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Connection::subscribe`].
+    pub fn subscribe_with(
+        &self,
+        subject: impl AsRef<str>,
+        handler: impl FnMut(&Connection, Message) + Send + 'static,
+    ) -> Result<u64> {
+        self.add(subject.as_ref(), None, Some(Box::new(handler)))
+    }
+
+    /// Subscribes as a member of a queue group with a handler of its own. Returns the sid.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Connection::queue_subscribe`].
+    pub fn queue_subscribe_with(
+        &self,
+        subject: impl AsRef<str>,
+        queue: impl AsRef<str>,
+        handler: impl FnMut(&Connection, Message) + Send + 'static,
+    ) -> Result<u64> {
+        self.add(subject.as_ref(), Some(queue.as_ref()), Some(Box::new(handler)))
+    }
+
+    fn add(&self, subject: &str, queue: Option<&str>, handler: Option<Handler>) -> Result<u64> {
+        check_subscribe(subject)?;
+        self.shared.sweep();
+        if let Some(end) = self.shared.mailbox.ended() {
+            return Err(end.error());
+        }
+        let target = Target::Dispatch(Arc::clone(&self.shared.mailbox));
+        let limits = *self.shared.limits.lock();
+        let own = handler.is_some();
+        // The handler must be in the table before the first message can arrive.
+        let mut handler = handler.map(Some);
+        let registered = |subscriber: &Arc<Subscriber>| {
+            if own {
+                self.shared.own_handlers.fetch_add(1, Ordering::AcqRel);
+            }
+            let entry = Entry { subscriber: Arc::clone(subscriber), handler: handler.take() };
+            self.shared.table.lock().insert(subscriber.sid(), entry);
+        };
+        let core = self.connection.core();
+        let subscriber = core.subscribe_then(subject, queue, target, limits, registered)?;
+        Ok(subscriber.sid())
+    }
+
+    /// Ends one subscription now; its messages that wait are dropped. Returns whether it was one of
+    /// this dispatcher's.
+    pub fn unsubscribe(&self, sid: u64) -> bool {
+        let entry = self.find(sid);
+        if let Some(subscriber) = &entry {
+            self.connection.core().end_subscription(subscriber, End::Unsubscribed);
+            self.shared.sweep();
+        }
+        entry.is_some()
+    }
+
+    /// Ends one subscription once `max` messages have arrived for it, counted from its beginning;
+    /// they are still handled. Returns whether it was one of this dispatcher's.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidOption`](ErrorKind::InvalidOption) if `max` is zero.
+    pub fn unsubscribe_after(&self, sid: u64, max: u64) -> Result<bool> {
+        check_max(max)?;
+        let entry = self.find(sid);
+        if let Some(subscriber) = &entry {
+            self.connection.core().limit_subscription(subscriber, max);
+        }
+        Ok(entry.is_some())
+    }
+
+    fn find(&self, sid: u64) -> Option<Arc<Subscriber>> {
+        self.shared.table.lock().get(&sid).map(|entry| Arc::clone(&entry.subscriber))
+    }
+
+    /// Ends the dispatcher without losing what the server has sent: unsubscribes everything, waits
+    /// for the server's confirmation and for the handlers. From the dispatcher's own handler it does
+    /// not wait for the handlers.
+    ///
+    /// # Blocking
+    ///
+    /// Up to `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// [`Timeout`](ErrorKind::Timeout) if the server or the handlers took longer; what waits is still
+    /// handled. [`Closed`](ErrorKind::Closed).
+    pub fn drain(&self, timeout: Duration) -> Result<()> {
+        let core = self.connection.core();
+        let deadline = Instant::now() + timeout;
+        let subscribers = self.shared.subscribers();
+        let wait = !core.on_own_thread();
+        core.drain_dispatcher(&self.shared.mailbox, &subscribers, deadline, wait)
+    }
+
+    /// Sets how much may wait for each subscription before its newest messages are dropped; for
+    /// those that there are and those to come.
+    pub fn set_pending_limits(&self, limits: PendingLimits) {
+        *self.shared.limits.lock() = limits;
+        for subscriber in self.shared.subscribers() {
+            subscriber.set_limits(limits);
+        }
+    }
+
+    fn sum(&self, what: impl Fn(&Subscriber) -> u64) -> u64 {
+        self.shared.subscribers().iter().map(|subscriber| what(subscriber)).sum()
+    }
+}
+
+impl Drop for Dispatcher {
+    fn drop(&mut self) {
+        for subscriber in self.shared.subscribers() {
+            self.connection.core().end_subscription(&subscriber, End::Unsubscribed);
+        }
+        // After a drain what waits is still handled: the queue has its end already.
+        if self.shared.mailbox.ended().is_none() {
+            self.shared.mailbox.end(End::Unsubscribed, false);
+        }
+    }
+}
+
+impl fmt::Debug for Dispatcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dispatcher")
+            .field("number", &self.shared.number)
+            .field("subscriptions", &self.shared.subscribers())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Consumer for Dispatcher {
+    fn id(&self) -> u64 {
+        self.shared.number
+    }
+
+    fn subject(&self) -> String {
+        let subscribers = self.shared.subscribers();
+        let subjects: Vec<_> = subscribers.iter().map(|s| s.subject()).collect();
+        subjects.join(", ")
+    }
+
+    fn pending_messages(&self) -> u64 {
+        self.sum(Consumer::pending_messages)
+    }
+
+    fn pending_bytes(&self) -> u64 {
+        self.sum(Consumer::pending_bytes)
+    }
+
+    fn pending_limits(&self) -> PendingLimits {
+        *self.shared.limits.lock()
+    }
+
+    fn delivered(&self) -> u64 {
+        self.sum(Consumer::delivered) + self.shared.past_delivered.load(Ordering::Relaxed)
+    }
+
+    fn dropped(&self) -> u64 {
+        self.sum(Consumer::dropped) + self.shared.past_dropped.load(Ordering::Relaxed)
+    }
+
+    fn status(&self) -> ConsumerStatus {
+        match self.shared.mailbox.ended() {
+            None => ConsumerStatus::Active,
+            Some(End::Drained) if self.pending_messages() > 0 => ConsumerStatus::Draining,
+            Some(_) => ConsumerStatus::Ended,
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Requests: one message out, one reply back.
+//!
+//! All replies of a connection come to one inbox. A request ends exactly once: with its reply, with
+//! no responders, at its deadline, or at the end of the connection.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use crate::connection::Connection;
+use crate::core::{Core, Outgoing, Urgency};
+use crate::error::{Error, ErrorKind, Result};
+use crate::protocol::{Headers, Message};
+use crate::subscriptions::Slot;
+use crate::sync::Arc;
+
+/// A request that was sent and not answered yet; see [`Connection::send_request`].
+///
+/// Dropping it forgets the request; a reply that comes later is dropped too.
+#[must_use = "dropping it forgets the request"]
+pub struct PendingReply {
+    core: Arc<Core>,
+    slot: Arc<Slot>,
+}
+
+impl PendingReply {
+    /// Waits for the reply. May be called again after a time-out.
+    ///
+    /// # Blocking
+    ///
+    /// Up to `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// [`Timeout`](ErrorKind::Timeout): the reply may still come;
+    /// [`NoResponders`](ErrorKind::NoResponders);
+    /// [`PermissionsViolation`](ErrorKind::PermissionsViolation) if the server refused the request;
+    /// [`Disconnected`](ErrorKind::Disconnected) if the connection was lost and requests end then
+    /// (by option, or by `force_reconnect`); [`Closed`](ErrorKind::Closed).
+    pub fn wait(&self, timeout: Duration) -> Result<Message> {
+        // The request may still wait to be written, with others.
+        self.core.write(self.core.outbox.kick(), Urgency::Now);
+        self.slot.wait(Instant::now() + timeout).unwrap_or_else(|| Err(timed_out(timeout)))
+    }
+
+    /// The reply or error if it is there, otherwise `None`. Does not wait.
+    pub fn try_wait(&self) -> Option<Result<Message>> {
+        self.slot.outcome()
+    }
+}
+
+impl Drop for PendingReply {
+    fn drop(&mut self) {
+        self.core.requests.forget(self.slot.token());
+    }
+}
+
+impl fmt::Debug for PendingReply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PendingReply").finish_non_exhaustive()
+    }
+}
+
+impl Connection {
+    /// Sends a request and waits for its first reply.
+    ///
+    /// # Blocking
+    ///
+    /// Up to `timeout`, and for room in the outbox like [`publish`](Self::publish). Across a loss of
+    /// the connection it goes on waiting: its reply may still come.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`publish`](Self::publish) and [`PendingReply::wait`].
+    ///
+    /// ```no_run
+    /// # let connection = nats_blocking::connect("nats://127.0.0.1:4222")?;
+    /// let reply = connection.request("time", "", std::time::Duration::from_secs(1))?;
+    /// println!("{:?}", reply.payload());
+    /// # Ok::<(), nats_blocking::Error>(())
+    /// ```
+    pub fn request(
+        &self,
+        subject: impl AsRef<str>,
+        payload: impl AsRef<[u8]>,
+        timeout: Duration,
+    ) -> Result<Message> {
+        let (subject, payload) = (subject.as_ref(), payload.as_ref());
+        let outgoing = Outgoing { subject, reply: None, headers: None, payload };
+        self.send(outgoing, Urgency::Now)?.wait(timeout)
+    }
+
+    /// Sends a message as a request, with its headers; its own reply subject is not used. Otherwise
+    /// like [`request`](Self::request).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`request`](Self::request).
+    pub fn request_message(&self, message: &Message, timeout: Duration) -> Result<Message> {
+        let headers: Option<&Headers> = Some(message.headers());
+        let (subject, payload) = (message.subject(), message.payload());
+        let outgoing = Outgoing { subject, reply: None, headers, payload };
+        self.send(outgoing, Urgency::Now)?.wait(timeout)
+    }
+
+    /// Sends a request and returns at once; the reply is waited for with the [`PendingReply`], so
+    /// that one thread can have many requests under way.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`publish`](Self::publish).
+    pub fn send_request(
+        &self,
+        subject: impl AsRef<str>,
+        payload: impl AsRef<[u8]>,
+    ) -> Result<PendingReply> {
+        let (subject, payload) = (subject.as_ref(), payload.as_ref());
+        let outgoing = Outgoing { subject, reply: None, headers: None, payload };
+        self.send(outgoing, Urgency::Idle)
+    }
+
+    fn send(&self, outgoing: Outgoing<'_>, urgency: Urgency) -> Result<PendingReply> {
+        let slot = self.core().request(outgoing, urgency)?;
+        Ok(PendingReply { core: Arc::clone(self.core()), slot })
+    }
+}
+
+fn timed_out(timeout: Duration) -> Error {
+    Error::new(ErrorKind::Timeout, format!("no reply came within {timeout:?}"))
+}

@@ -1,0 +1,358 @@
+//! A subscription that the program reads from.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use crate::connection::Connection;
+use crate::core::ErrorNotice;
+use crate::error::{Error, ErrorKind, Result};
+use crate::protocol::Message;
+use crate::subscriptions::{
+    Consumer, ConsumerStatus, ConsumerView, Empty, End, Item, Mailbox, PendingLimits, Subscriber,
+    Target,
+};
+use crate::sync::{Arc, Mutex, Rank};
+
+/// Interest in a subject, and the messages that came for it.
+///
+/// Read with the [`next`](Self::next) family or an iterator, from any number of threads. Dropping it
+/// unsubscribes. It keeps its connection open, and survives reconnects with all that it holds.
+///
+/// When more waits than its [`PendingLimits`], the newest messages are dropped and counted in
+/// [`dropped`](Consumer::dropped), and `slow_consumer_detected` is called once; that is never an
+/// error here.
+#[must_use = "dropping it unsubscribes"]
+pub struct Subscription {
+    connection: Connection,
+    subscriber: Arc<Subscriber>,
+    mailbox: Arc<Mailbox>,
+    /// Why an iterator ended.
+    last_error: Mutex<Option<Error>>,
+}
+
+impl Connection {
+    /// Subscribes to a subject, in which `*` stands for one token and a last `>` for one or more.
+    ///
+    /// Returns without waiting for the server: [`flush`](Self::flush) makes sure that it knows.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidSubject`](ErrorKind::InvalidSubject), [`Draining`](ErrorKind::Draining),
+    /// [`Closed`](ErrorKind::Closed).
+    ///
+    /// ```no_run
+    /// # let connection = nats_blocking::connect("nats://127.0.0.1:4222")?;
+    /// let subscription = connection.subscribe("greet.*")?;
+    /// for message in subscription.iter().take(3) {
+    ///     println!("{}", message.subject());
+    /// }
+    /// # Ok::<(), nats_blocking::Error>(())
+    /// ```
+    pub fn subscribe(&self, subject: impl AsRef<str>) -> Result<Subscription> {
+        self.subscribe_pull(subject.as_ref(), None)
+    }
+
+    /// Subscribes as a member of a queue group: each message goes to one member of the group.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`subscribe`](Self::subscribe), and
+    /// [`InvalidQueueGroup`](ErrorKind::InvalidQueueGroup).
+    pub fn queue_subscribe(
+        &self,
+        subject: impl AsRef<str>,
+        queue: impl AsRef<str>,
+    ) -> Result<Subscription> {
+        self.subscribe_pull(subject.as_ref(), Some(queue.as_ref()))
+    }
+
+    fn subscribe_pull(&self, subject: &str, queue: Option<&str>) -> Result<Subscription> {
+        let mailbox = Arc::new(Mailbox::new());
+        let target = Target::Pull(Arc::clone(&mailbox));
+        let limits = self.core().config.pending_limits;
+        let subscriber = self.core().subscribe(subject, queue, target, limits)?;
+        Ok(Subscription {
+            connection: self.clone(),
+            subscriber,
+            mailbox,
+            last_error: Mutex::new(Rank::Leaf, None),
+        })
+    }
+}
+
+impl Subscription {
+    /// The next message, waiting for it without a deadline.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`](ErrorKind::Closed) when everything that had arrived has been read and the
+    /// subscription or connection has ended;
+    /// [`PermissionsViolation`](ErrorKind::PermissionsViolation), once, if the server refused the
+    /// subscription: it stays, and is announced again after a reconnect.
+    // The name is that of the NATS clients; the iterators are methods of their own.
+    #[allow(clippy::should_implement_trait)]
+    pub fn next(&self) -> Result<Message> {
+        self.finish(self.mailbox.pop(None), "no deadline")
+    }
+
+    /// The next message if one is there. Does not wait.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`next`](Self::next).
+    pub fn try_next(&self) -> Result<Option<Message>> {
+        match self.mailbox.try_pop() {
+            Err(Empty::Timeout) => Ok(None),
+            outcome => self.finish(outcome, "now").map(Some),
+        }
+    }
+
+    /// The next message, waiting for it up to `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// [`Timeout`](ErrorKind::Timeout), and those of [`next`](Self::next).
+    pub fn next_timeout(&self, timeout: Duration) -> Result<Message> {
+        match Instant::now().checked_add(timeout) {
+            Some(deadline) => self.next_deadline(deadline),
+            None => self.next(),
+        }
+    }
+
+    /// The next message, waiting for it until `deadline`.
+    ///
+    /// # Errors
+    ///
+    /// [`Timeout`](ErrorKind::Timeout), and those of [`next`](Self::next).
+    pub fn next_deadline(&self, deadline: Instant) -> Result<Message> {
+        self.finish(self.mailbox.pop(Some(deadline)), "the deadline")
+    }
+
+    fn finish(&self, outcome: Result<Item, Empty>, by: &str) -> Result<Message> {
+        match outcome {
+            Ok(Item { subscriber, message }) => {
+                if subscriber.hand_out(message.size() as u64) {
+                    let view = ConsumerView::new(subscriber);
+                    self.connection.core().notice(ErrorNotice::SlowConsumerRecovered(view));
+                }
+                Ok(message)
+            }
+            Err(Empty::Timeout) => {
+                Err(Error::new(ErrorKind::Timeout, format!("no message by {by}")))
+            }
+            Err(Empty::Refused(error)) => Err(error.into()),
+            Err(Empty::Ended(end)) => Err(end.error()),
+        }
+    }
+
+    /// Messages as they come; waits for each. Ends when [`next`](Self::next) fails, and
+    /// [`last_error`](Self::last_error) then says why.
+    pub fn iter(&self) -> Iter<'_> {
+        Iter(self)
+    }
+
+    /// The messages that are there; does not wait. It may give more after it gave `None`.
+    pub fn try_iter(&self) -> TryIter<'_> {
+        TryIter(self)
+    }
+
+    /// Messages as they come, waiting up to `timeout` for each. It may give more after it gave
+    /// `None`; [`last_error`](Self::last_error) tells a time-out from an end.
+    pub fn timeout_iter(&self, timeout: Duration) -> TimeoutIter<'_> {
+        TimeoutIter { subscription: self, timeout }
+    }
+
+    /// Why an iterator gave `None` last.
+    pub fn last_error(&self) -> Option<Error> {
+        self.last_error.lock().clone()
+    }
+
+    fn keep(&self, outcome: Result<Message>) -> Option<Message> {
+        match outcome {
+            Ok(message) => Some(message),
+            Err(error) => {
+                *self.last_error.lock() = Some(error);
+                None
+            }
+        }
+    }
+
+    /// The number under which the server knows the subscription; it stays across reconnects.
+    pub fn sid(&self) -> u64 {
+        self.subscriber.sid()
+    }
+
+    /// The queue group, if the subscription is a member of one.
+    pub fn queue(&self) -> Option<&str> {
+        self.subscriber.queue()
+    }
+
+    /// Ends the subscription now; messages that wait are dropped. Dropping the subscription does the
+    /// same.
+    pub fn unsubscribe(&self) {
+        self.connection.core().end_subscription(&self.subscriber, End::Unsubscribed);
+    }
+
+    /// Ends the subscription once `max` messages have arrived, counted from its beginning, also
+    /// across reconnects. They stay readable. If so many have arrived, it ends now.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidOption`](ErrorKind::InvalidOption) if `max` is zero.
+    pub fn unsubscribe_after(&self, max: u64) -> Result<()> {
+        check_max(max)?;
+        self.connection.core().limit_subscription(&self.subscriber, max);
+        Ok(())
+    }
+
+    /// Ends the subscription without losing what the server has sent: unsubscribes, waits for the
+    /// server's confirmation, and leaves what has arrived readable until its end.
+    ///
+    /// # Blocking
+    ///
+    /// Up to `timeout`, for the confirmation.
+    ///
+    /// # Errors
+    ///
+    /// [`Timeout`](ErrorKind::Timeout), [`Closed`](ErrorKind::Closed). The subscription has ended all
+    /// the same.
+    pub fn drain(&self, timeout: Duration) -> Result<()> {
+        let deadline = Instant::now() + timeout;
+        self.connection.core().drain_subscription(&self.subscriber, deadline)
+    }
+
+    /// Sets how much may wait before the newest messages are dropped.
+    pub fn set_pending_limits(&self, limits: PendingLimits) {
+        self.subscriber.set_limits(limits);
+    }
+}
+
+/// Zero messages is no number to wait for.
+pub(crate) fn check_max(max: u64) -> Result<()> {
+    if max == 0 {
+        let text = "a subscription cannot end after 0 messages; unsubscribe ends it now";
+        return Err(Error::new(ErrorKind::InvalidOption, text));
+    }
+    Ok(())
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.unsubscribe();
+    }
+}
+
+impl fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subscription")
+            .field("sid", &self.sid())
+            .field("subject", &self.subscriber.subject())
+            .field("queue", &self.queue())
+            .field("pending_messages", &self.pending_messages())
+            .field("status", &self.subscriber.status())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Consumer for Subscription {
+    fn id(&self) -> u64 {
+        self.subscriber.id()
+    }
+
+    fn subject(&self) -> String {
+        Consumer::subject(&*self.subscriber)
+    }
+
+    fn pending_messages(&self) -> u64 {
+        self.subscriber.pending_messages()
+    }
+
+    fn pending_bytes(&self) -> u64 {
+        self.subscriber.pending_bytes()
+    }
+
+    fn pending_limits(&self) -> PendingLimits {
+        self.subscriber.pending_limits()
+    }
+
+    fn delivered(&self) -> u64 {
+        self.subscriber.delivered()
+    }
+
+    fn dropped(&self) -> u64 {
+        self.subscriber.dropped()
+    }
+
+    fn status(&self) -> ConsumerStatus {
+        Consumer::status(&*self.subscriber)
+    }
+}
+
+/// Messages as they come; see [`Subscription::iter`].
+#[derive(Debug)]
+pub struct Iter<'a>(&'a Subscription);
+
+impl Iterator for Iter<'_> {
+    type Item = Message;
+
+    fn next(&mut self) -> Option<Message> {
+        self.0.keep(self.0.next())
+    }
+}
+
+/// The messages that are there; see [`Subscription::try_iter`].
+#[derive(Debug)]
+pub struct TryIter<'a>(&'a Subscription);
+
+impl Iterator for TryIter<'_> {
+    type Item = Message;
+
+    fn next(&mut self) -> Option<Message> {
+        self.0.keep(self.0.finish(self.0.mailbox.try_pop(), "now"))
+    }
+}
+
+/// Messages as they come, each awaited for a time; see [`Subscription::timeout_iter`].
+#[derive(Debug)]
+pub struct TimeoutIter<'a> {
+    subscription: &'a Subscription,
+    timeout: Duration,
+}
+
+impl Iterator for TimeoutIter<'_> {
+    type Item = Message;
+
+    fn next(&mut self) -> Option<Message> {
+        self.subscription.keep(self.subscription.next_timeout(self.timeout))
+    }
+}
+
+/// Messages as they come, owning the subscription.
+#[derive(Debug)]
+pub struct IntoIter(Subscription);
+
+impl Iterator for IntoIter {
+    type Item = Message;
+
+    fn next(&mut self) -> Option<Message> {
+        self.0.keep(self.0.next())
+    }
+}
+
+impl IntoIterator for Subscription {
+    type Item = Message;
+    type IntoIter = IntoIter;
+
+    fn into_iter(self) -> IntoIter {
+        IntoIter(self)
+    }
+}
+
+impl<'a> IntoIterator for &'a Subscription {
+    type Item = Message;
+    type IntoIter = Iter<'a>;
+
+    fn into_iter(self) -> Iter<'a> {
+        self.iter()
+    }
+}
