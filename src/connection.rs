@@ -1,15 +1,16 @@
 //! The handle of a connection: what a program calls.
 //!
-//! Every [`Connection`] is a cheap handle to one core. Handles are counted apart from the core's own
-//! references: dropping the last counted handle closes the connection, while its threads still hold
-//! the core and deliver `Closed`. The threads lend listeners and handlers an uncounted handle.
+//! Every [`Connection`] is a cheap handle to one core. Handles are counted apart from the core's
+//! own references: dropping the last counted handle closes the connection, while its threads still
+//! hold the core and deliver `Closed`. The threads lend listeners and handlers an uncounted handle.
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crate::core::{ConnectionStatus, Core, Notice, Outgoing, Tap, Tapped, Urgency};
+use crate::core::{ConnectionStatus, Core, Notice, Tap, Tapped};
 use crate::error::{Error, Result};
+use crate::outbox::{Outgoing, Urgency};
 use crate::protocol::{Headers, Message, ServerInfo};
 use crate::random;
 use crate::statistics::Statistics;
@@ -160,8 +161,8 @@ impl Connection {
     /// # Errors
     ///
     /// [`Timeout`](crate::ErrorKind::Timeout);
-    /// [`Disconnected`](crate::ErrorKind::Disconnected) at once if the connection is lost meanwhile:
-    /// what was published before may or may not have arrived;
+    /// [`Disconnected`](crate::ErrorKind::Disconnected) at once if the connection is lost
+    /// meanwhile: what was published before may or may not have arrived;
     /// [`Closed`](crate::ErrorKind::Closed).
     pub fn flush_timeout(&self, timeout: Duration) -> Result<()> {
         self.core.flush(Instant::now() + timeout)
@@ -189,12 +190,12 @@ impl Connection {
     // The end
 
     /// Closes the connection. What is queued is written first, for at most half of the close
-    /// time-out; [`flush`](Self::flush) or [`drain`](Self::drain) before it make sure. What could not
-    /// be written is counted in [`Statistics::discarded`].
+    /// time-out; [`flush`](Self::flush) or [`drain`](Self::drain) before it make sure. What could
+    /// not be written is counted in [`Statistics::discarded`].
     ///
-    /// Every waiting call ends with [`Closed`](crate::ErrorKind::Closed). Messages that have arrived
-    /// stay readable from their subscriptions; handlers are not called any more. May be called more
-    /// than once.
+    /// Every waiting call ends with [`Closed`](crate::ErrorKind::Closed). Messages that have
+    /// arrived stay readable from their subscriptions; handlers are not called any more. May be
+    /// called more than once.
     ///
     /// # Blocking
     ///
@@ -220,8 +221,8 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// [`Timeout`](crate::ErrorKind::Timeout); [`Closed`](crate::ErrorKind::Closed) if it cannot come
-    /// any more.
+    /// [`Timeout`](crate::ErrorKind::Timeout); [`Closed`](crate::ErrorKind::Closed) if it cannot
+    /// come any more.
     pub fn wait_for_status(&self, status: ConnectionStatus, timeout: Duration) -> Result<()> {
         self.core.wait_for_status(status, Instant::now() + timeout)
     }

@@ -1,8 +1,8 @@
 //! A thread that calls handlers for the messages of its subscriptions.
 //!
-//! All subscriptions of a dispatcher share one queue and one thread, so that messages are handled one
-//! at a time in the order in which they arrived. The thread owns its default handler; a handler of a
-//! single subscription is taken out of the table while it runs, so no lock is held then.
+//! All subscriptions of a dispatcher share one queue and one thread, so that messages are handled
+//! one at a time in the order in which they arrived. The thread owns its default handler; a handler
+//! of a single subscription is taken out of the table while it runs, so no lock is held then.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,8 +16,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::{Message, check_subscribe};
 use crate::subscription::check_max;
 use crate::subscriptions::{
-    Consumer, ConsumerStatus, ConsumerView, End, Item, Mailbox, PendingLimits, Subscriber, Target,
-    deliver,
+    Consumer, ConsumerStatus, ConsumerView, End, Inbox, Item, PendingLimits, Subscriber, Target,
+    deliver, end_inbox,
 };
 use crate::sync::{Arc, Mutex, Rank};
 
@@ -27,8 +27,8 @@ type Handler = Box<dyn FnMut(&Connection, Message) + Send>;
 ///
 /// Dropping it unsubscribes all of them and ends the thread after the present message. It keeps its
 /// connection open. A handler may block, and call anything on the connection that it is lent; while
-/// it runs, messages wait, up to the limits of each subscription. A panic of a handler is caught and
-/// told to `exception_occurred`; the next message is handled.
+/// it runs, messages wait, up to the limits of each subscription. A panic of a handler is caught
+/// and told to `exception_occurred`; the next message is handled.
 ///
 /// ```no_run
 /// # let connection = nats_blocking::connect("nats://127.0.0.1:4222")?;
@@ -50,7 +50,7 @@ pub struct Dispatcher {
 #[derive(Debug)]
 struct Shared {
     number: u64,
-    mailbox: Arc<Mailbox>,
+    mailbox: Arc<Inbox>,
     table: Mutex<BTreeMap<u64, Entry>>,
     /// Subscriptions with a handler of their own; without any the table is not looked at.
     own_handlers: AtomicUsize,
@@ -91,7 +91,7 @@ impl Connection {
         core.check_open()?;
         let shared = Arc::new(Shared {
             number: NEXT_NUMBER.fetch_add(1, Ordering::Relaxed),
-            mailbox: Arc::new(Mailbox::new()),
+            mailbox: Arc::new(Inbox::new()),
             table: Mutex::new(Rank::Leaf, BTreeMap::new()),
             own_handlers: AtomicUsize::new(0),
             limits: Mutex::new(Rank::Leaf, core.config.pending_limits),
@@ -105,7 +105,7 @@ impl Connection {
         core.threads.start(name, core.id, Runs::Program, body)?;
         // The connection may have ended before it knew of this queue.
         if let Err(error) = core.check_open() {
-            shared.mailbox.end(End::Closed(None), false);
+            end_inbox(&shared.mailbox, End::Closed(None), false);
             return Err(error);
         }
         Ok(Dispatcher { connection: self.clone(), shared })
@@ -288,8 +288,8 @@ impl Dispatcher {
     }
 
     /// Ends the dispatcher without losing what the server has sent: unsubscribes everything, waits
-    /// for the server's confirmation and for the handlers. From the dispatcher's own handler it does
-    /// not wait for the handlers.
+    /// for the server's confirmation and for the handlers. From the dispatcher's own handler it
+    /// does not wait for the handlers.
     ///
     /// # Blocking
     ///
@@ -297,8 +297,8 @@ impl Dispatcher {
     ///
     /// # Errors
     ///
-    /// [`Timeout`](ErrorKind::Timeout) if the server or the handlers took longer; what waits is still
-    /// handled. [`Closed`](ErrorKind::Closed).
+    /// [`Timeout`](ErrorKind::Timeout) if the server or the handlers took longer; what waits is
+    /// still handled. [`Closed`](ErrorKind::Closed).
     pub fn drain(&self, timeout: Duration) -> Result<()> {
         let core = self.connection.core();
         let deadline = Instant::now() + timeout;
@@ -328,7 +328,7 @@ impl Drop for Dispatcher {
         }
         // After a drain what waits is still handled: the queue has its end already.
         if self.shared.mailbox.ended().is_none() {
-            self.shared.mailbox.end(End::Unsubscribed, false);
+            end_inbox(&self.shared.mailbox, End::Unsubscribed, false);
         }
     }
 }

@@ -16,8 +16,8 @@ impl Drain {
     ///
     /// # Errors
     ///
-    /// [`Timeout`](ErrorKind::Timeout) if the drain takes longer than `timeout`, or took longer than
-    /// its own deadline; [`Disconnected`](ErrorKind::Disconnected) if the connection was lost;
+    /// [`Timeout`](ErrorKind::Timeout) if the drain takes longer than `timeout`, or took longer
+    /// than its own deadline; [`Disconnected`](ErrorKind::Disconnected) if the connection was lost;
     /// [`Closed`](ErrorKind::Closed) if it was closed meanwhile.
     pub fn wait(&self, timeout: Duration) -> Result<()> {
         self.0
@@ -42,8 +42,8 @@ impl Connection {
     /// what was published is flushed, then the connection closes.
     ///
     /// Until the handlers are done they may publish and answer; new subscriptions and requests are
-    /// refused with [`Draining`](ErrorKind::Draining). Messages of pull subscriptions are not waited
-    /// for; they stay readable. A second call joins the drain under way. After `timeout` the
+    /// refused with [`Draining`](ErrorKind::Draining). Messages of pull subscriptions are not
+    /// waited for; they stay readable. A second call joins the drain under way. After `timeout` the
     /// connection is closed whatever is left, and the outcome says so. Returns at once.
     ///
     /// # Errors

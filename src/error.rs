@@ -1,7 +1,8 @@
 //! The one error type of this crate.
 //!
-//! An [`Error`] is a pointer: small, cheap to clone, with a [`kind`](Error::kind) to decide by, a text for people and a chain of sources.
-//! No user name, password, token or payload ever enters one; texts name the offending part and nothing else.
+//! An [`Error`] is a pointer: small, cheap to clone, with a [`kind`](Error::kind) to decide by, a
+//! text for people and a chain of sources. No user name, password, token or payload ever enters
+//! one; texts name the offending part and nothing else.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -15,7 +16,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What went wrong, to decide by.
 ///
-/// The kinds are grouped by who can mend the fault: the caller, the server, the network, or nobody but time.
+/// The kinds are grouped by who can mend the fault: the caller, the server, the network, or nobody
+/// but time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -104,7 +106,8 @@ impl ConnectAttempt {
 
 /// An error of this crate: small, `Clone`, with a [`kind`](Self::kind) to decide by.
 ///
-/// [`Display`](fmt::Display) gives one line for people, without the source; the source is in the chain of [`std::error::Error::source`].
+/// [`Display`](fmt::Display) gives one line for people, without the source; the source is in the
+/// chain of [`std::error::Error::source`].
 ///
 /// ```
 /// use nats_blocking::ErrorKind;
@@ -170,7 +173,8 @@ impl Error {
         self.0.kind
     }
 
-    /// For a failed connect: each server that was tried, in order, with its own cause. Otherwise empty.
+    /// For a failed connect: each server that was tried, in order, with its own cause. Otherwise
+    /// empty.
     pub fn attempts(&self) -> &[ConnectAttempt] {
         &self.0.attempts
     }

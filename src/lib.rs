@@ -1,6 +1,7 @@
 //! A NATS client for programs without an async runtime.
 
 mod auth;
+mod builder;
 mod connection;
 mod core;
 mod dispatcher;
@@ -8,6 +9,8 @@ mod drain;
 mod error;
 mod listener;
 mod options;
+mod outbox;
+mod outcome;
 mod protocol;
 mod random;
 mod request;
@@ -22,16 +25,17 @@ mod transport;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+pub use crate::builder::{OptionsBuilder, connect};
 pub use crate::connection::{Connection, Events, WeakConnection};
 pub use crate::core::{
     ConnectionEvent, ConnectionEventKind, ConnectionStatus, ErrorNotice, ListenerId, Notice,
-    OutboxPolicy, ReconnectBuffer,
 };
 pub use crate::dispatcher::Dispatcher;
 pub use crate::drain::Drain;
 pub use crate::error::{ConnectAttempt, Error, ErrorKind, Result};
 pub use crate::listener::{ConnectionListener, ErrorListener};
-pub use crate::options::{Options, OptionsBuilder, ServerList, connect};
+pub use crate::options::{Options, ServerList};
+pub use crate::outbox::{OutboxPolicy, ReconnectBuffer};
 pub use crate::protocol::{Headers, Message, ServerInfo, Status, subject_matches};
 pub use crate::request::PendingReply;
 pub use crate::server_error::{RefusedOperation, ServerError, ServerErrorKind};

@@ -16,12 +16,13 @@ use crate::sync::Arc;
 /// Hears what happens to a connection.
 ///
 /// Called on the connection's callback thread, one call at a time, in the order in which things
-/// happened. It may block, panic, and call anything on the connection, `close`, `drain`, `flush` and
-/// `request` included; it never delays reading or writing. The handle that it is lent keeps nothing
-/// open; a clone of it does.
+/// happened. It may block, panic, and call anything on the connection, `close`, `drain`, `flush`
+/// and `request` included; it never delays reading or writing. The handle that it is lent keeps
+/// nothing open; a clone of it does.
 ///
-/// Closures of the same shape are listeners; [`OptionsBuilder::on_event`](crate::OptionsBuilder::on_event)
-/// takes one without type annotations. An `Arc` of a listener is a listener.
+/// Closures of the same shape are listeners;
+/// [`OptionsBuilder::on_event`](crate::OptionsBuilder::on_event) takes one without type
+/// annotations. An `Arc` of a listener is a listener.
 ///
 /// ```
 /// use nats_blocking::{Connection, ConnectionEvent, ConnectionListener};

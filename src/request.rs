@@ -7,8 +7,9 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use crate::connection::Connection;
-use crate::core::{Core, Outgoing, Urgency};
+use crate::core::Core;
 use crate::error::{Error, ErrorKind, Result};
+use crate::outbox::{Outgoing, Urgency};
 use crate::protocol::{Headers, Message};
 use crate::subscriptions::Slot;
 use crate::sync::Arc;
@@ -39,12 +40,15 @@ impl PendingReply {
     pub fn wait(&self, timeout: Duration) -> Result<Message> {
         // The request may still wait to be written, with others.
         self.core.write(self.core.outbox.kick(), Urgency::Now);
-        self.slot.wait(Instant::now() + timeout).unwrap_or_else(|| Err(timed_out(timeout)))
+        self.slot
+            .outcome()
+            .wait(Instant::now() + timeout)
+            .unwrap_or_else(|| Err(timed_out(timeout)))
     }
 
     /// The reply or error if it is there, otherwise `None`. Does not wait.
     pub fn try_wait(&self) -> Option<Result<Message>> {
-        self.slot.outcome()
+        self.slot.outcome().get()
     }
 }
 
@@ -65,8 +69,8 @@ impl Connection {
     ///
     /// # Blocking
     ///
-    /// Up to `timeout`, and for room in the outbox like [`publish`](Self::publish). Across a loss of
-    /// the connection it goes on waiting: its reply may still come.
+    /// Up to `timeout`, and for room in the outbox like [`publish`](Self::publish). Across a loss
+    /// of the connection it goes on waiting: its reply may still come.
     ///
     /// # Errors
     ///

@@ -1,7 +1,8 @@
 //! What a server says with `-ERR`, typed.
 //!
-//! Plain strings and numbers, so that [`Error`](crate::Error) can hold one. The texts are those of `nats-server` 2.9 to 2.15; case, quotes and
-//! trailing words differ between versions, so matching ignores case and looks for the part that all of them share. A subject keeps its own case.
+//! Plain strings and numbers, so that [`Error`](crate::Error) can hold one. The texts are those of
+//! `nats-server` 2.9 to 2.15; case, quotes and trailing words differ between versions, so matching
+//! ignores case and looks for the part that all of them share. A subject keeps its own case.
 
 use std::fmt;
 
@@ -39,7 +40,8 @@ pub enum ServerErrorKind {
         subject: String,
         /// The queue group of a refused subscription.
         queue: Option<String>,
-        /// The sid of a refused subscription, where the server names it (2.14 and later do for some).
+        /// The sid of a refused subscription, where the server names it (2.14 and later do for
+        /// some).
         sid: Option<u64>,
     },
     /// The server got no answer to its pings.
@@ -84,14 +86,16 @@ pub enum ServerErrorKind {
     Other,
 }
 
-/// An `-ERR` of the server: its [`kind`](Self::kind), the server's own [`text`](Self::text), and whether the server closes the connection.
+/// An `-ERR` of the server: its [`kind`](Self::kind), the server's own [`text`](Self::text), and
+/// whether the server closes the connection.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ServerError {
     kind: ServerErrorKind,
     text: String,
 }
 
-/// The longest text of an `-ERR` that is kept, in bytes: real ones are far shorter, a hostile one must not fill a log.
+/// The longest text of an `-ERR` that is kept, in bytes: real ones are far shorter, a hostile one
+/// must not fill a log.
 const TEXT_LIMIT: usize = 1024;
 
 impl ServerError {
@@ -128,7 +132,8 @@ impl ServerError {
         )
     }
 
-    /// Whether the server refused who we say we are: the same refusal twice from one server gives that server up.
+    /// Whether the server refused who we say we are: the same refusal twice from one server gives
+    /// that server up.
     ///
     /// An authentication time-out is not among them: an overloaded server is no reason to give up.
     pub fn is_authorization(&self) -> bool {
@@ -219,7 +224,8 @@ fn violation(text: &str, lower: &str) -> ServerErrorKind {
 
 /// The quoted word (double or single quotes) that follows `marker`, and what stands behind it.
 fn quoted_after(text: &str, lower: &str, marker: &str) -> Option<(String, String)> {
-    // Lower-casing ASCII keeps every byte in its place, so an index into one is an index into the other.
+    // Lower-casing ASCII keeps every byte in its place, so an index into one is an index into the
+    // other.
     let rest = text.get(lower.find(marker)?.checked_add(marker.len())?..)?;
     let rest = rest.trim_start();
     let quote = rest.chars().next().filter(|c| matches!(c, '"' | '\''))?;

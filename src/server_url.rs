@@ -73,7 +73,8 @@ impl ServerUrl {
             }
         };
         let host = url.host_str().filter(|host| !host.is_empty()).ok_or_else(|| bad("no host"))?;
-        // A non-special URL keeps an opaque host: percent codes would reach the resolver as they are.
+        // A non-special URL keeps an opaque host: percent codes would reach the resolver as they
+        // are.
         if host.contains('%') {
             return Err(bad("the host holds a character that a host name cannot hold"));
         }

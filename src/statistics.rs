@@ -9,8 +9,8 @@ macro_rules! statistics {
     ($($(#[$doc:meta])* $name:ident,)+) => {
         /// What a connection has counted since it was made; the counts go on across reconnects.
         ///
-        /// A copy: it does not change while you look at it. The counts are read one after the other,
-        /// so two of them may differ by what happened in between.
+        /// A copy: it does not change while you look at it. The counts are read one after the
+        /// other, so two of them may differ by what happened in between.
         ///
         /// Bytes are counted as Java's client does: whole frames as they stand on the wire, control
         /// line and line ends included.

@@ -8,15 +8,15 @@ use crate::core::ErrorNotice;
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::Message;
 use crate::subscriptions::{
-    Consumer, ConsumerStatus, ConsumerView, Empty, End, Item, Mailbox, PendingLimits, Subscriber,
+    Consumer, ConsumerStatus, ConsumerView, Empty, End, Inbox, Item, PendingLimits, Subscriber,
     Target,
 };
 use crate::sync::{Arc, Mutex, Rank};
 
 /// Interest in a subject, and the messages that came for it.
 ///
-/// Read with the [`next`](Self::next) family or an iterator, from any number of threads. Dropping it
-/// unsubscribes. It keeps its connection open, and survives reconnects with all that it holds.
+/// Read with the [`next`](Self::next) family or an iterator, from any number of threads. Dropping
+/// it unsubscribes. It keeps its connection open, and survives reconnects with all that it holds.
 ///
 /// When more waits than its [`PendingLimits`], the newest messages are dropped and counted in
 /// [`dropped`](Consumer::dropped), and `slow_consumer_detected` is called once; that is never an
@@ -25,7 +25,7 @@ use crate::sync::{Arc, Mutex, Rank};
 pub struct Subscription {
     connection: Connection,
     subscriber: Arc<Subscriber>,
-    mailbox: Arc<Mailbox>,
+    mailbox: Arc<Inbox>,
     /// Why an iterator ended.
     last_error: Mutex<Option<Error>>,
 }
@@ -67,7 +67,7 @@ impl Connection {
     }
 
     fn subscribe_pull(&self, subject: &str, queue: Option<&str>) -> Result<Subscription> {
-        let mailbox = Arc::new(Mailbox::new());
+        let mailbox = Arc::new(Inbox::new());
         let target = Target::Pull(Arc::clone(&mailbox));
         let limits = self.core().config.pending_limits;
         let subscriber = self.core().subscribe(subject, queue, target, limits)?;
@@ -187,8 +187,8 @@ impl Subscription {
         self.subscriber.queue()
     }
 
-    /// Ends the subscription now; messages that wait are dropped. Dropping the subscription does the
-    /// same.
+    /// Ends the subscription now; messages that wait are dropped. Dropping the subscription does
+    /// the same.
     pub fn unsubscribe(&self) {
         self.connection.core().end_subscription(&self.subscriber, End::Unsubscribed);
     }
@@ -214,8 +214,8 @@ impl Subscription {
     ///
     /// # Errors
     ///
-    /// [`Timeout`](ErrorKind::Timeout), [`Closed`](ErrorKind::Closed). The subscription has ended all
-    /// the same.
+    /// [`Timeout`](ErrorKind::Timeout), [`Closed`](ErrorKind::Closed). The subscription has ended
+    /// all the same.
     pub fn drain(&self, timeout: Duration) -> Result<()> {
         let deadline = Instant::now() + timeout;
         self.connection.core().drain_subscription(&self.subscriber, deadline)

@@ -5,8 +5,8 @@
 //! thread already holds panics at once, so a wrong order cannot wait for the day when two threads
 //! meet. [`assert_unlocked`] stands in front of socket IO, name resolution, user code and joins.
 //!
-//! The order, lowest first, is the declaration order of [`Rank`]: a lock may be taken while any lock
-//! above it in that list is held, never the other way round.
+//! The order, lowest first, is the declaration order of [`Rank`]: a lock may be taken while any
+//! lock above it in that list is held, never the other way round.
 //!
 //! Not here: channels (nothing inside the core uses one) and clocks.
 
@@ -37,8 +37,8 @@ pub(crate) enum Rank {
     Outbox,
     /// Waiting requests by token.
     Requests,
-    /// One waiting request.
-    Slot,
+    /// A flush, request or drain that somebody waits for.
+    Outcome,
     /// Messages that wait for a consumer.
     Mailbox,
     /// Events that wait for a listener.

@@ -48,7 +48,7 @@ fn log_in(
     stream: &Arc<dyn Stream>,
     deadline: Instant,
 ) -> Result<(Parser, ServerInfo)> {
-    let mut parser = Parser::new(core.config.limits.clone());
+    let mut parser = Parser::new(core.config.limits);
     let mut handshake = Handshake::new();
     let mut awaited = "INFO";
     // A broken write is told only if the server did not say why.

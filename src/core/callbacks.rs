@@ -1,8 +1,8 @@
 //! The callback thread: every call of every listener, one at a time, in the order of what happened.
 //!
 //! It holds no lock while a listener runs, so a listener may call anything. A panic is caught and
-//! counted; the first of each listener is told to `exception_occurred`. After `Closed` all listeners
-//! are dropped, which breaks cycles of a listener that holds its connection.
+//! counted; the first of each listener is told to `exception_occurred`. After `Closed` all
+//! listeners are dropped, which breaks cycles of a listener that holds its connection.
 
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};

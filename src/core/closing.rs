@@ -11,7 +11,7 @@ use super::shared::{Core, closed_error};
 use super::threads::Runs;
 use super::{callbacks, flusher, reader};
 use crate::error::{Error, ErrorKind, Result};
-use crate::subscriptions::{End, Mailbox};
+use crate::subscriptions::{End, Inbox, end_inbox};
 use crate::sync::Arc;
 
 impl Core {
@@ -102,21 +102,21 @@ impl Core {
     }
 
     /// A dispatcher's queue, to be ended with the connection.
-    pub(crate) fn adopt_dispatcher(&self, mailbox: &Arc<Mailbox>) {
+    pub(crate) fn adopt_dispatcher(&self, mailbox: &Arc<Inbox>) {
         let mut dispatchers = self.dispatchers.lock();
         dispatchers.retain(|known| known.strong_count() > 0);
         dispatchers.push(Arc::downgrade(mailbox));
     }
 
     /// The queues of all dispatchers.
-    pub(super) fn dispatcher_mailboxes(&self) -> Vec<Arc<Mailbox>> {
+    pub(super) fn dispatcher_mailboxes(&self) -> Vec<Arc<Inbox>> {
         self.dispatchers.lock().iter().filter_map(std::sync::Weak::upgrade).collect()
     }
 
     /// Ends every dispatcher after its present message.
     pub(super) fn end_dispatchers(&self, end: &End) {
         for mailbox in self.dispatcher_mailboxes() {
-            mailbox.end(end.clone(), false);
+            end_inbox(&mailbox, end.clone(), false);
         }
     }
 

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::outbox::OutboxConfig;
 use super::servers::PoolPolicy;
 use crate::auth::Credentials;
+use crate::outbox::OutboxConfig;
 use crate::protocol::Limits;
 use crate::server_url::ServerUrl;
 use crate::subscriptions::PendingLimits;

@@ -11,48 +11,13 @@
 
 use std::time::{Duration, Instant};
 
-use super::life::ConnectionStatus;
+use super::life::{ConnectionStatus, DrainProgress};
 use super::notice::ConnectionEventKind;
 use super::shared::{Core, closed_error};
 use super::threads::Runs;
 use crate::error::{Error, ErrorKind, Result};
-use crate::subscriptions::{End, Mailbox, Subscriber, Target};
-use crate::sync::{Arc, Condvar, Mutex, Rank};
-
-/// A drain of a connection, and whoever waits for it.
-#[derive(Debug)]
-pub(crate) struct DrainProgress {
-    outcome: Mutex<Option<Result<()>>>,
-    done: Condvar,
-}
-
-impl DrainProgress {
-    fn new() -> Arc<Self> {
-        Arc::new(Self { outcome: Mutex::new(Rank::Slot, None), done: Condvar::new() })
-    }
-
-    fn finish(&self, outcome: Result<()>) {
-        self.outcome.lock().get_or_insert(outcome);
-        self.done.notify_all();
-    }
-
-    /// The connection has ended. If the drain ended it, its outcome is there already.
-    pub(super) fn connection_ended(&self, cause: Option<Error>) {
-        if let Some(cause) = cause {
-            let text = format!("the connection was lost while it drained: {cause}");
-            self.finish(Err(Error::caused_by(ErrorKind::Disconnected, text, cause)));
-        }
-    }
-
-    /// The outcome, if there is one by the deadline.
-    pub(crate) fn wait(&self, deadline: Instant) -> Option<Result<()>> {
-        let mut outcome = self.outcome.lock();
-        while outcome.is_none() && Instant::now() < deadline {
-            self.done.wait_until(&mut outcome, Some(deadline));
-        }
-        outcome.clone()
-    }
-}
+use crate::subscriptions::{End, Inbox, Subscriber, Target, end_inbox};
+use crate::sync::Arc;
 
 impl Core {
     /// Begins to drain the connection, or joins a drain under way.
@@ -69,7 +34,7 @@ impl Core {
                 let text = "the connection is down and cannot drain; use close to end it now";
                 return Err(Error::new(ErrorKind::Disconnected, text));
             }
-            let progress = DrainProgress::new();
+            let progress = Arc::new(DrainProgress::new());
             life.status = ConnectionStatus::Draining;
             life.drain = Some(Arc::clone(&progress));
             self.emit(life.server.clone(), ConnectionEventKind::Draining);
@@ -81,11 +46,11 @@ impl Core {
         let body = move || {
             let outcome = core.run_drain(deadline);
             core.close();
-            done.finish(outcome);
+            done.complete(outcome);
         };
         let started = self.threads.start(self.thread_name("drain"), self.id, Runs::Program, body);
         if let Err(error) = started {
-            progress.finish(Err(error));
+            progress.complete(Err(error));
             self.close();
         }
         Ok(progress)
@@ -99,14 +64,14 @@ impl Core {
             self.end_subscription(subscriber, End::Drained);
         }
         for mailbox in self.dispatcher_mailboxes() {
-            mailbox.end(End::Drained, true);
+            end_inbox(&mailbox, End::Drained, true);
             if !mailbox.wait_delivered(deadline) {
                 let text = "handlers had not finished when the time to drain was over";
                 outcome = outcome.and(Err(Error::new(ErrorKind::Timeout, text)));
             }
         }
         self.outbox.refuse_publishing();
-        outcome.and(self.flush(deadline))
+        outcome.and_then(|()| self.flush(deadline))
     }
 
     /// Unsubscribes at the server and waits until it has confirmed, so that everything that it has
@@ -133,7 +98,7 @@ impl Core {
     /// dispatcher's own thread (`wait` false) the handlers are not waited for.
     pub(crate) fn drain_dispatcher(
         &self,
-        mailbox: &Mailbox,
+        mailbox: &Inbox,
         subscribers: &[Arc<Subscriber>],
         deadline: Instant,
         wait: bool,
@@ -142,7 +107,7 @@ impl Core {
         for subscriber in subscribers {
             self.end_subscription(subscriber, End::Drained);
         }
-        mailbox.end(End::Drained, true);
+        end_inbox(mailbox, End::Drained, true);
         if wait && !mailbox.wait_delivered(deadline) {
             let text = "handlers had not finished when the time to drain was over";
             return outcome.and(Err(Error::new(ErrorKind::Timeout, text)));

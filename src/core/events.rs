@@ -1,9 +1,9 @@
 //! From whoever notices something to whoever wants to know.
 //!
-//! [`Hub::emit`] may be called from any thread, with any lock above `Events` held, and never blocks:
-//! it puts the notice into one queue for the callback thread and one for each `events()` iterator.
-//! The callback thread takes from its queue ([`Hub::next`]), asks which sinks were there when the
-//! notice was emitted ([`Hub::sinks`]) and calls them with no lock held.
+//! [`Hub::emit`] may be called from any thread, with any lock above `Events` held, and never
+//! blocks: it puts the notice into one queue for the callback thread and one for each `events()`
+//! iterator. The callback thread takes from its queue ([`Hub::next`]), asks which sinks were there
+//! when the notice was emitted ([`Hub::sinks`]) and calls them with no lock held.
 //!
 //! A queue is bounded. Beyond 1,024 waiting, error notices and whole pairs of `Reconnecting` and
 //! `ReconnectFailed` are left out and counted, and the next notice carries the count. Everything

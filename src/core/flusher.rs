@@ -1,17 +1,17 @@
 //! The writing thread: takes a batch, writes it whole or gives the connection up, takes the next.
 //!
-//! It never reconnects and never looks at the life of the connection: a failure is reported with the
-//! epoch it belongs to, and the next batch comes when the reader has another stream. The kernel lets
-//! a write wait a quarter of a second at most, so that this thread keeps the clock over the batch:
-//! a peer that takes a byte now and then does not count as alive.
+//! It never reconnects and never looks at the life of the connection: a failure is reported with
+//! the epoch it belongs to, and the next batch comes when the reader has another stream. The kernel
+//! lets a write wait a quarter of a second at most, so that this thread keeps the clock over the
+//! batch: a peer that takes a byte now and then does not count as alive.
 
 use std::io;
 use std::time::Instant;
 
 use super::notice::ErrorNotice;
-use super::outbox::Batch;
 use super::shared::Core;
 use crate::error::{Error, ErrorKind};
+use crate::outbox::Batch;
 use crate::sync::{Arc, assert_unlocked};
 
 /// The body of the flusher thread; ends when the outbox is closed.

@@ -2,8 +2,8 @@
 //!
 //! The reader waits for bytes at most one ping interval at a time. Any byte is life; an interval
 //! without one is an idle tick. So a dead server is noticed after `interval × (max + 1)`, measured
-//! from its last byte, while a slow one that keeps sending is never cut, whatever waits in the other
-//! direction. Only pings sent here count; those of `flush` do not.
+//! from its last byte, while a slow one that keeps sending is never cut, whatever waits in the
+//! other direction. Only pings sent here count; those of `flush` do not.
 //!
 //! ```text
 //!  bytes ──▶ outstanding = 0

@@ -20,9 +20,9 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use super::draining::DrainProgress;
 use super::servers::Pool;
-use crate::error::Error;
+use crate::error::{Error, Result};
+use crate::outcome::Outcome;
 use crate::protocol::ServerInfo;
 use crate::random::Random;
 use crate::server_url::ServerUrl;
@@ -56,6 +56,9 @@ impl fmt::Display for ConnectionStatus {
         })
     }
 }
+
+/// A drain of the connection, and whoever waits for it.
+pub(crate) type DrainProgress = Outcome<Result<()>>;
 
 /// An established connection.
 #[derive(Debug, Clone)]

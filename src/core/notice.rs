@@ -166,8 +166,8 @@ impl fmt::Display for ConnectionEvent {
     }
 }
 
-/// An error along the way, as given to an [`ErrorListener`](crate::ErrorListener) method of its own,
-/// or whole to `on_error` and [`Connection::events`](crate::Connection::events).
+/// An error along the way, as given to an [`ErrorListener`](crate::ErrorListener) method of its
+/// own, or whole to `on_error` and [`Connection::events`](crate::Connection::events).
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum ErrorNotice {

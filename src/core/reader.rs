@@ -21,7 +21,7 @@ use super::servers::{Next, Pause};
 use super::shared::{Core, closed_error, server_limits};
 use crate::error::{ConnectAttempt, Error, ErrorKind};
 use crate::protocol::Parser;
-use crate::subscriptions::{End, Target};
+use crate::subscriptions::{End, Target, end_inbox};
 use crate::sync::{Arc, assert_unlocked};
 
 /// How long the teardown waits for a write to notice that its stream is shut down.
@@ -218,7 +218,8 @@ fn tell_first_info(core: &Core, life: &mut super::life::Life, link: &Link) {
     }
 }
 
-/// The connection is lost, or closed: takes it down. Returns the cause, and whether it was the last.
+/// The connection is lost, or closed: takes it down. Returns the cause, and whether it was the
+/// last.
 fn tear_down(core: &Core, link: &Link, noticed: Error) -> (Error, bool) {
     link.stream.shutdown();
     let cause = main_cause(core.life().failure.take(), noticed);
@@ -299,7 +300,7 @@ fn finish(core: &Core, cause: Option<Error>) {
     for subscriber in core.registry.end_all(end.clone()) {
         match subscriber.target() {
             // What has arrived stays readable; a handler is not called any more.
-            Target::Pull(mailbox) => mailbox.end(end.clone(), true),
+            Target::Pull(mailbox) => end_inbox(mailbox, end.clone(), true),
             Target::Dispatch(_) | Target::Requests => {}
         }
     }
@@ -312,6 +313,10 @@ fn finish(core: &Core, cause: Option<Error>) {
     }
     core.changed.notify_all();
     if let Some(drain) = drain {
-        drain.connection_ended(cause);
+        // If the drain itself ended the connection, its outcome follows from its own thread.
+        if let Some(cause) = cause {
+            let text = format!("the connection was lost while it drained: {cause}");
+            drain.complete(Err(Error::caused_by(ErrorKind::Disconnected, text, cause)));
+        }
     }
 }

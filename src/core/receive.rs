@@ -16,8 +16,8 @@ use crate::server_error::{RefusedOperation, ServerError, ServerErrorKind};
 use crate::subscriptions::{ConsumerView, End, Routed, Router, Subscriber, Target};
 use crate::sync::Arc;
 
-/// Reads until the connection ends, and says why. What the server said with `-ERR` is the cause, not
-/// the end of the stream that follows it.
+/// Reads until the connection ends, and says why. What the server said with `-ERR` is the cause,
+/// not the end of the stream that follows it.
 pub(super) fn receive(core: &Core, link: &Link, parser: Parser) -> Error {
     let mut receiver = Receiver { core, link, parser, router: Router::new(), last_word: None };
     let end = receiver.run();

@@ -1,8 +1,8 @@
 //! What all parts of a connection share, and what it tells.
 //!
-//! [`Core`] is held by the handles of the program and by the connection's threads. It is dropped when
-//! both are gone; that alone closes nothing. Life and its condition variable stand here; the moves
-//! are made in `reader.rs`, `closing.rs` and `draining.rs`.
+//! [`Core`] is held by the handles of the program and by the connection's threads. It is dropped
+//! when both are gone; that alone closes nothing. Life and its condition variable stand here; the
+//! moves are made in `reader.rs`, `closing.rs` and `draining.rs`.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -14,15 +14,15 @@ use super::config::Config;
 use super::events::Hub;
 use super::life::{ConnectionStatus, Life};
 use super::notice::{ConnectionEvent, ConnectionEventKind, ErrorNotice, Notice};
-use super::outbox::{Outbox, ServerLimits};
 use super::servers::Pool;
 use super::threads::Threads;
 use crate::error::{Error, ErrorKind, Result};
+use crate::outbox::{Outbox, ServerLimits};
 use crate::protocol::ServerInfo;
 use crate::random::{self, Random};
 use crate::server_error::ServerError;
 use crate::statistics::{Counters, Statistics};
-use crate::subscriptions::{Mailbox, Registry, Requests};
+use crate::subscriptions::{Inbox, Registry, Requests};
 use crate::sync::{Arc, Condvar, Mutex, MutexGuard, Rank, Weak, current_owner};
 use crate::transport::{Cancel, Connector};
 
@@ -46,7 +46,7 @@ pub(crate) struct Core {
     pub(crate) counters: Counters,
     pub(crate) threads: Arc<Threads>,
     /// The queues of all dispatchers, to end them with the connection.
-    pub(super) dispatchers: Mutex<Vec<Weak<Mailbox>>>,
+    pub(super) dispatchers: Mutex<Vec<Weak<Inbox>>>,
     /// Handles of the program. The count never rises from zero: that is the end.
     handles: AtomicUsize,
 }

@@ -127,7 +127,7 @@ mod tests {
     #[test]
     fn ended_threads_are_joined_and_a_stuck_one_is_left_alone() {
         let threads = Threads::new();
-        let gate = Arc::new(Mutex::new(Rank::Outer, ()));
+        let gate = Arc::new(parking_lot::Mutex::new(()));
         let closed = gate.lock();
         threads.start("a".to_owned(), 1, Runs::Own, || ()).expect("a thread");
         let stuck = Arc::clone(&gate);

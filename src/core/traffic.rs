@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 
 use super::life::ConnectionStatus;
 use super::notice::ErrorNotice;
-use super::outbox::{Accepted, Batch, Outgoing, Pong, Urgency};
 use super::shared::{Core, closed_error};
 use crate::error::{Error, ErrorKind, Result};
+use crate::outbox::{Accepted, Batch, Outgoing, Pong, Urgency};
+use crate::outcome::Outcome;
 use crate::protocol::{Message, check_publish, check_queue, check_reply, check_subscribe};
-use crate::subscriptions::{End, PendingLimits, Slot, Subscriber, Target};
+use crate::subscriptions::{End, PendingLimits, Slot, Subscriber, Target, end_inbox};
 use crate::sync::Arc;
 
 impl Core {
@@ -50,7 +51,8 @@ impl Core {
         self.subscribe_then(subject, queue, target, limits, |_| ())
     }
 
-    /// Like `subscribe`; `registered` runs, with the registry locked, before any message can arrive.
+    /// Like `subscribe`; `registered` runs, with the registry locked, before any message can
+    /// arrive.
     pub(crate) fn subscribe_then(
         &self,
         subject: &str,
@@ -94,7 +96,7 @@ impl Core {
         if let Target::Pull(mailbox) = subscriber.target() {
             // Unsubscribing throws away what waits; every other end leaves it readable.
             let keep = !matches!(end, End::Unsubscribed);
-            mailbox.end(end, keep);
+            end_inbox(mailbox, end, keep);
         }
         if removed {
             self.write(self.outbox.kick(), Urgency::Idle);
@@ -168,8 +170,8 @@ impl Core {
     pub(crate) fn flush(&self, deadline: Instant) -> Result<()> {
         loop {
             self.wait_connected(deadline)?;
-            let pong = Pong::new();
-            match self.outbox.ping(pong.clone()) {
+            let pong = Pong::new(Outcome::new());
+            match self.outbox.ping(Arc::clone(&pong)) {
                 Ok(batch) => {
                     self.write(batch, Urgency::Now);
                     return match pong.wait(deadline) {

@@ -155,6 +155,7 @@ impl Message {
         block.saturating_add(self.payload.len())
     }
 
+    #[cfg(test)]
     /// A received message from its parts, and the first fault of its header block.
     pub(crate) fn received(
         subject: Bytes,

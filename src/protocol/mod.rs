@@ -27,7 +27,7 @@ pub(crate) use info::ServerInfoUpdate;
 pub use message::Message;
 pub(crate) use op::{
     Delivery, PING, PONG, ServerOp, announced_size, encode_publish, encode_subscribe,
-    encode_unsubscribe, publish_len, publish_line_len,
+    encode_unsubscribe, publish_len,
 };
 pub(crate) use parser::{Limits, Parser};
 pub use subject::subject_matches;

@@ -177,6 +177,7 @@ impl Parser {
     }
 
     /// Takes bytes that are in memory already.
+    #[cfg(test)]
     pub(crate) fn push(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let space = self.space();
@@ -207,6 +208,7 @@ impl Parser {
     }
 
     /// Whether no byte waits to be parsed: none of a line, and none of a message.
+    #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.start == self.end && self.body.is_none()
     }

@@ -1,25 +1,25 @@
 //! What a dispatcher's thread does: take messages from a mailbox and hand them to a closure.
 //!
-//! Runs on the dispatcher's own thread and holds no lock while the closure runs. The closure catches
-//! panics itself; here nothing can tell whose they are.
+//! Runs on the dispatcher's own thread and holds no lock while the closure runs. The closure
+//! catches panics itself; here nothing can tell whose they are.
 
 use std::collections::VecDeque;
 
-use super::mailbox::{Item, Mailbox, release};
+use super::subscriber::{Inbox, Item, release};
 use crate::sync::assert_unlocked;
 
 /// Hands out messages, in order, until the mailbox ends; returns after the current message if it
 /// was cut short.
-pub(crate) fn deliver(mailbox: &Mailbox, handle: impl FnMut(Item)) {
-    hand_out(mailbox, handle);
-    mailbox.mark_delivered();
+pub(crate) fn deliver(inbox: &Inbox, handle: impl FnMut(Item)) {
+    hand_out(inbox, handle);
+    inbox.mark_delivered();
 }
 
-fn hand_out(mailbox: &Mailbox, mut handle: impl FnMut(Item)) {
+fn hand_out(inbox: &Inbox, mut handle: impl FnMut(Item)) {
     let mut batch = VecDeque::new();
-    while mailbox.take_all(&mut batch) {
+    while inbox.take_all(&mut batch) {
         while let Some(item) = batch.pop_front() {
-            if mailbox.is_cut_short() {
+            if inbox.is_cut_short() {
                 release([item]);
                 release(batch.drain(..));
                 return;

@@ -4,24 +4,16 @@
 //! subscription pops one by one, from any number of threads; a dispatcher's thread takes all there
 //! is. Limits are not here but in `consumer.rs`: a mailbox takes what it is given.
 //!
-//! Invariants: after `end` nothing is added; what is there is handed out unless `end` threw it away;
-//! every waiter is woken by `end`.
+//! Invariants: after `end` nothing is added; what is there is handed out unless `end` threw it
+//! away; every waiter is woken by `end`.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use super::consumer::{End, Subscriber};
-use crate::protocol::Message;
+use super::consumer::End;
 use crate::server_error::ServerError;
-use crate::sync::{Arc, Condvar, Mutex, Rank};
-
-/// A message and whose it is.
-#[derive(Debug)]
-pub(crate) struct Item {
-    pub(crate) subscriber: Arc<Subscriber>,
-    pub(crate) message: Message,
-}
+use crate::sync::{Condvar, Mutex, Rank};
 
 /// Why there is no message.
 #[derive(Debug)]
@@ -35,16 +27,16 @@ pub(crate) enum Empty {
 
 /// The queue of one consumer.
 #[derive(Debug)]
-pub(crate) struct Mailbox {
-    state: Mutex<State>,
+pub(crate) struct Mailbox<T> {
+    state: Mutex<State<T>>,
     arrived: Condvar,
     /// Set with `State::end`, readable without the lock between two messages of a batch.
     cut_short: AtomicBool,
 }
 
 #[derive(Debug)]
-struct State {
-    items: VecDeque<Item>,
+struct State<T> {
+    items: VecDeque<T>,
     waiting: usize,
     refused: Option<ServerError>,
     end: Option<End>,
@@ -52,7 +44,7 @@ struct State {
     delivered: bool,
 }
 
-impl Mailbox {
+impl<T> Mailbox<T> {
     pub(crate) fn new() -> Self {
         let state = State {
             items: VecDeque::new(),
@@ -68,13 +60,12 @@ impl Mailbox {
         }
     }
 
-    /// Adds messages, in order, and leaves the vector empty. After the end they are released.
-    pub(crate) fn push_all(&self, items: &mut Vec<Item>) {
+    /// Adds messages, in order, and leaves the vector empty. After the end it does nothing and
+    /// returns false.
+    pub(crate) fn push_all(&self, items: &mut Vec<T>) -> bool {
         let mut state = self.state.lock();
         if state.end.is_some() {
-            drop(state);
-            release(items.drain(..));
-            return;
+            return false;
         }
         let several = items.len() > 1;
         state.items.extend(items.drain(..));
@@ -86,10 +77,11 @@ impl Mailbox {
             _ if several => self.arrived.notify_all(),
             _ => self.arrived.notify_one(),
         }
+        true
     }
 
     /// The next message. Waits until the deadline (`None`: until there is one or the end).
-    pub(crate) fn pop(&self, deadline: Option<Instant>) -> Result<Item, Empty> {
+    pub(crate) fn pop(&self, deadline: Option<Instant>) -> Result<T, Empty> {
         let mut state = self.state.lock();
         loop {
             if let Some(item) = state.items.pop_front() {
@@ -112,7 +104,7 @@ impl Mailbox {
     }
 
     /// The next message if one is there, without waiting.
-    pub(crate) fn try_pop(&self) -> Result<Item, Empty> {
+    pub(crate) fn try_pop(&self) -> Result<T, Empty> {
         let mut state = self.state.lock();
         if let Some(item) = state.items.pop_front() {
             shrink(&mut state.items);
@@ -129,7 +121,7 @@ impl Mailbox {
 
     /// Takes everything there is, waiting for something; false once the end is reached and nothing
     /// is left. `batch` must be empty.
-    pub(crate) fn take_all(&self, batch: &mut VecDeque<Item>) -> bool {
+    pub(crate) fn take_all(&self, batch: &mut VecDeque<T>) -> bool {
         let mut state = self.state.lock();
         loop {
             if !state.items.is_empty() {
@@ -146,23 +138,24 @@ impl Mailbox {
         }
     }
 
-    /// Ends the queue. `keep` says whether what is there is still handed out.
-    pub(crate) fn end(&self, end: End, keep: bool) {
+    /// Ends the queue. `keep` says whether what is there is still handed out; otherwise it is
+    /// returned.
+    #[must_use]
+    pub(crate) fn end(&self, end: End, keep: bool) -> VecDeque<T> {
         let dropped = {
             let mut state = self.state.lock();
-            if state.end.is_none() {
-                state.end = Some(end);
-            }
+            state.end.get_or_insert(end);
             if keep { VecDeque::new() } else { std::mem::take(&mut state.items) }
         };
         if !keep {
             self.cut_short.store(true, Ordering::Release);
         }
         self.arrived.notify_all();
-        release(dropped);
+        dropped
     }
 
-    /// The server refused the subscription: the next call of `pop` that finds nothing says so, once.
+    /// The server refused the subscription: the next call of `pop` that finds nothing says so,
+    /// once.
     pub(crate) fn refuse(&self, error: ServerError) {
         self.state.lock().refused = Some(error);
         self.arrived.notify_all();
@@ -195,51 +188,42 @@ impl Mailbox {
 }
 
 /// Gives back the memory of a peak once nothing waits.
-fn shrink(items: &mut VecDeque<Item>) {
+fn shrink<T>(items: &mut VecDeque<T>) {
     if items.is_empty() && items.capacity() > 1024 {
         *items = VecDeque::new();
     }
 }
 
-/// Takes messages that nobody will read off their subscription's counts.
-pub(crate) fn release(items: impl IntoIterator<Item = Item>) {
-    for item in items {
-        item.subscriber.release(item.message.size() as u64);
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::consumer::{Consumer, PendingLimits, Target};
     use super::*;
+    use crate::sync::Arc;
     use std::time::Duration;
-
-    fn item(subscriber: &Arc<Subscriber>, payload: &'static str) -> Item {
-        let message = Message::new("a", payload);
-        let _ = subscriber.admit(message.size() as u64);
-        Item { subscriber: Arc::clone(subscriber), message }
-    }
-
-    fn subscriber() -> Arc<Subscriber> {
-        let limits = PendingLimits::default();
-        Arc::new(Subscriber::new(1, "a".to_owned(), None, Target::Requests, limits))
-    }
 
     #[test]
     fn messages_come_out_in_order_and_stay_readable_after_a_keeping_end() {
-        let (mailbox, subscriber) = (Mailbox::new(), subscriber());
-        mailbox.push_all(&mut vec![item(&subscriber, "1"), item(&subscriber, "2")]);
-        mailbox.end(End::Drained, true);
-        mailbox.push_all(&mut vec![item(&subscriber, "3")]);
-        assert_eq!(mailbox.pop(None).expect("first").message.payload(), b"1");
-        assert_eq!(mailbox.try_pop().expect("second").message.payload(), b"2");
+        let mailbox = Mailbox::new();
+        assert!(mailbox.push_all(&mut vec![1, 2]));
+        assert!(mailbox.end(End::Drained, true).is_empty());
+        let mut late = vec![3];
+        assert!(!mailbox.push_all(&mut late) && late == [3]);
+        assert_eq!(mailbox.pop(None).expect("first"), 1);
+        assert_eq!(mailbox.try_pop().expect("second"), 2);
         assert!(matches!(mailbox.pop(None), Err(Empty::Ended(End::Drained))));
-        assert_eq!(subscriber.pending_messages(), 2, "only the late one was released");
+    }
+
+    #[test]
+    fn an_end_that_does_not_keep_gives_back_what_waited() {
+        let mailbox = Mailbox::new();
+        assert!(mailbox.push_all(&mut vec![1, 2]));
+        assert_eq!(mailbox.end(End::Unsubscribed, false), [1, 2]);
+        assert!(mailbox.is_cut_short());
+        assert!(!mailbox.take_all(&mut VecDeque::new()));
     }
 
     #[test]
     fn a_refusal_is_said_once() {
-        let mailbox = Mailbox::new();
+        let mailbox: Mailbox<u8> = Mailbox::new();
         mailbox.refuse(ServerError::parse("Permissions Violation for Subscription to \"a\""));
         assert!(matches!(mailbox.try_pop(), Err(Empty::Refused(_))));
         assert!(matches!(mailbox.try_pop(), Err(Empty::Timeout)));
@@ -247,17 +231,15 @@ mod tests {
 
     #[test]
     fn the_end_wakes_every_waiter() {
-        let mailbox = Arc::new(Mailbox::new());
+        let mailbox: Arc<Mailbox<u8>> = Arc::new(Mailbox::new());
         let waiters: Vec<_> = (0..4)
             .map(|_| {
                 let mailbox = Arc::clone(&mailbox);
                 let far = Instant::now() + Duration::from_secs(60);
-                std::thread::Builder::new()
-                    .spawn(move || mailbox.pop(Some(far)).map(|_| ()))
-                    .expect("a thread")
+                std::thread::Builder::new().spawn(move || mailbox.pop(Some(far))).expect("a thread")
             })
             .collect();
-        mailbox.end(End::Unsubscribed, false);
+        let _ = mailbox.end(End::Unsubscribed, false);
         for waiter in waiters {
             let result = waiter.join().expect("no panic");
             assert!(matches!(result, Err(Empty::Ended(End::Unsubscribed))));

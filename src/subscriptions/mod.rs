@@ -6,8 +6,8 @@
 //!               └─────────────────────────────▶ Requests ──▶ the waiting request
 //! ```
 //!
-//! Nothing here acts on the connection: what must be sent is handed to a closure of the caller, what
-//! must be reported is returned.
+//! Nothing here acts on the connection: what must be sent is handed to a closure of the caller,
+//! what must be reported is returned.
 
 mod consumer;
 mod delivery;
@@ -15,11 +15,13 @@ mod mailbox;
 mod registry;
 mod requests;
 mod router;
+mod subscriber;
 
+pub(crate) use consumer::End;
 pub use consumer::{Consumer, ConsumerStatus, ConsumerView, PendingLimits};
-pub(crate) use consumer::{End, Subscriber, Target};
 pub(crate) use delivery::deliver;
-pub(crate) use mailbox::{Empty, Item, Mailbox};
+pub(crate) use mailbox::Empty;
 pub(crate) use registry::Registry;
 pub(crate) use requests::{Requests, Slot};
 pub(crate) use router::{Routed, Router};
+pub(crate) use subscriber::{Inbox, Item, Subscriber, Target, end_inbox};

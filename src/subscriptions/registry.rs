@@ -2,8 +2,8 @@
 //!
 //! Any thread subscribes and unsubscribes; the reader thread looks up and, after a reconnect,
 //! announces everything. What must be sent is encoded into a closure's buffer *while the lock is
-//! held*, so that the order of SUB and UNSUB lines on the wire is the order of the changes here, and
-//! so that each subscription is announced exactly once on each connection: either by
+//! held*, so that the order of SUB and UNSUB lines on the wire is the order of the changes here,
+//! and so that each subscription is announced exactly once on each connection: either by
 //! [`Registry::announce_all`] or by the call that inserted it, never by both.
 //!
 //! Lock order: Registry → Outbox (through the closure), Registry → Mailbox.
@@ -11,7 +11,8 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::consumer::{ConsumerStatus, End, Subscriber};
+use super::consumer::{ConsumerStatus, End};
+use super::subscriber::Subscriber;
 use crate::error::Result;
 use crate::protocol::{encode_subscribe, encode_unsubscribe};
 use crate::sync::{Arc, Mutex, Rank};
@@ -93,7 +94,8 @@ impl Registry {
         subscriber.set_max(max);
         let live = state.live.contains_key(&subscriber.sid());
         if live && state.announced && subscriber.status() == ConsumerStatus::Active {
-            // The server counts from the SUB that it knows, which after a reconnect is not the first.
+            // The server counts from the SUB that it knows, which after a reconnect is not the
+            // first.
             let remaining = subscriber.remaining().filter(|remaining| *remaining > 0);
             send_unsubscribe(subscriber.sid(), remaining, send);
         }
@@ -180,7 +182,8 @@ fn send_unsubscribe(sid: u64, max: Option<u64>, send: impl FnOnce(&[u8])) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::consumer::{PendingLimits, Target};
+    use super::super::consumer::PendingLimits;
+    use super::super::subscriber::Target;
     use super::*;
 
     fn add(registry: &Registry, subject: &str, sent: &mut Vec<u8>) -> Arc<Subscriber> {

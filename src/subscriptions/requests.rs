@@ -1,25 +1,24 @@
 //! Requests that wait for their reply.
 //!
 //! All replies of a connection come to one inbox, `<prefix><unique>.<token>`; the token finds the
-//! waiting [`Slot`]. Tokens are never used twice, so a late reply finds nothing. An entry is removed
-//! exactly once: by the reply, by the end of the wait, or by `fail`.
+//! waiting [`Slot`]. Tokens are never used twice, so a late reply finds nothing. An entry is
+//! removed exactly once: by the reply, by the end of the wait, or by `fail`.
 //!
-//! The reader thread answers, any thread registers and waits. Lock order: Requests → Slot.
+//! The reader thread answers, any thread registers and waits. Lock order: Requests → Outcome.
 
 use std::collections::HashMap;
-use std::time::Instant;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::outcome::Outcome;
 use crate::protocol::Message;
-use crate::sync::{Arc, Condvar, Mutex, Rank};
+use crate::sync::{Arc, Mutex, Rank};
 
 /// One request and its outcome.
 #[derive(Debug)]
 pub(crate) struct Slot {
     token: u64,
     subject: String,
-    outcome: Mutex<Option<Result<Message>>>,
-    done: Condvar,
+    outcome: Outcome<Result<Message>>,
 }
 
 impl Slot {
@@ -27,30 +26,9 @@ impl Slot {
         self.token
     }
 
-    fn finish(&self, outcome: Result<Message>) {
-        let mut slot = self.outcome.lock();
-        if slot.is_none() {
-            *slot = Some(outcome);
-        }
-        drop(slot);
-        self.done.notify_all();
-    }
-
-    /// The outcome, if there is one by the deadline.
-    pub(crate) fn wait(&self, deadline: Instant) -> Option<Result<Message>> {
-        let mut outcome = self.outcome.lock();
-        while outcome.is_none() {
-            if Instant::now() >= deadline {
-                return None;
-            }
-            self.done.wait_until(&mut outcome, Some(deadline));
-        }
-        outcome.clone()
-    }
-
-    /// The outcome, if it is there.
-    pub(crate) fn outcome(&self) -> Option<Result<Message>> {
-        self.outcome.lock().clone()
+    /// Where the reply, or the error, comes to.
+    pub(crate) fn outcome(&self) -> &Outcome<Result<Message>> {
+        &self.outcome
     }
 }
 
@@ -88,12 +66,7 @@ impl Requests {
         }
         let token = state.next_token;
         state.next_token += 1;
-        let slot = Arc::new(Slot {
-            token,
-            subject: subject.to_owned(),
-            outcome: Mutex::new(Rank::Slot, None),
-            done: Condvar::new(),
-        });
+        let slot = Arc::new(Slot { token, subject: subject.to_owned(), outcome: Outcome::new() });
         state.waiting.insert(token, Arc::clone(&slot));
         drop(state);
         let mut reply = String::with_capacity(self.inbox.len() + 20);
@@ -119,7 +92,7 @@ impl Requests {
         let Some(slot) = slot else { return false };
         let nobody = message.payload().is_empty()
             && message.status().is_some_and(|status| status.is_no_responders());
-        slot.finish(if nobody {
+        slot.outcome.complete(if nobody {
             let text = format!("nobody listens to '{}'", slot.subject);
             Err(Error::new(ErrorKind::NoResponders, text))
         } else {
@@ -135,7 +108,7 @@ impl Requests {
             state.waiting.extract_if_compat(|slot| wanted(&slot.subject))
         };
         for slot in failed {
-            slot.finish(Err(error.clone()));
+            slot.outcome.complete(Err(error.clone()));
         }
     }
 
@@ -144,13 +117,8 @@ impl Requests {
         let token = reply.strip_prefix(&self.inbox).and_then(|token| token.parse().ok());
         let slot = token.and_then(|token: u64| self.state.lock().waiting.remove(&token));
         if let Some(slot) = slot {
-            slot.finish(Err(error.clone()));
+            slot.outcome.complete(Err(error.clone()));
         }
-    }
-
-    /// Whether replies come to that subject.
-    pub(crate) fn owns(&self, subject: &str) -> bool {
-        subject.starts_with(&self.inbox)
     }
 
     /// Ends every request, now and later.
@@ -183,7 +151,7 @@ impl ExtractIf for HashMap<u64, Arc<Slot>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     fn soon() -> Instant {
         Instant::now() + Duration::from_secs(10)
@@ -196,9 +164,9 @@ mod tests {
         let (second, second_reply) = requests.register("a").expect("open");
         assert_ne!(first_reply, second_reply);
         assert!(requests.answer(Message::new(&second_reply, "2")));
-        let outcome = second.wait(soon()).expect("answered").expect("a message");
+        let outcome = second.outcome().wait(soon()).expect("answered").expect("a message");
         assert_eq!(outcome.payload(), b"2");
-        assert!(first.wait(Instant::now()).is_none());
+        assert!(first.outcome().get().is_none());
         requests.forget(first.token());
         assert!(!requests.answer(Message::new(&first_reply, "late")));
         assert!(!requests.answer(Message::new("_INBOX.x.", "no token")));
@@ -213,11 +181,11 @@ mod tests {
         let (other, _) = requests.register("b").expect("open");
         let error = Error::new(ErrorKind::PermissionsViolation, "no");
         requests.fail(&error, |subject| subject == "a");
-        let outcome = refused.wait(soon()).expect("ended").expect_err("refused");
+        let outcome = refused.outcome().wait(soon()).expect("ended").expect_err("refused");
         assert_eq!(outcome.kind(), ErrorKind::PermissionsViolation);
-        assert!(other.wait(Instant::now()).is_none());
+        assert!(other.outcome().get().is_none());
         requests.end(&Error::new(ErrorKind::Closed, "closed"));
-        assert!(other.wait(soon()).expect("ended").is_err());
+        assert!(other.outcome().wait(soon()).expect("ended").is_err());
         assert!(requests.register("c").expect_err("ended").is_closed());
     }
 }

@@ -1,16 +1,15 @@
 //! The reader's way from a sid to a mailbox, without a lock for each message.
 //!
-//! A [`Router`] belongs to the reader thread. It keeps a copy of the part of the registry that is in
-//! use, dropped whenever a subscription leaves, and collects the messages of one read by mailbox, so
-//! that each mailbox is locked and its consumer woken once for all of them.
+//! A [`Router`] belongs to the reader thread. It keeps a copy of the part of the registry that is
+//! in use, dropped whenever a subscription leaves, and collects the messages of one read by
+//! mailbox, so that each mailbox is locked and its consumer woken once for all of them.
 //!
 //! `flush` must be called before the reader waits for more bytes.
 
 use std::collections::HashMap;
 
-use super::consumer::{Admission, Subscriber, Target};
-use super::mailbox::{Item, Mailbox};
 use super::registry::Registry;
+use super::subscriber::{Admission, Inbox, Item, Subscriber, Target, deposit};
 use crate::protocol::Message;
 use crate::sync::Arc;
 
@@ -55,7 +54,7 @@ struct Route {
 
 #[derive(Debug)]
 struct Stage {
-    mailbox: Arc<Mailbox>,
+    mailbox: Arc<Inbox>,
     items: Vec<Item>,
 }
 
@@ -115,7 +114,7 @@ impl Router {
     pub(crate) fn flush(&mut self) {
         for index in self.filled.drain(..) {
             if let Some(stage) = self.stages.get_mut(index) {
-                stage.mailbox.push_all(&mut stage.items);
+                deposit(&stage.mailbox, &mut stage.items);
                 if stage.items.capacity() > STAGE_KEEP {
                     stage.items = Vec::new();
                 }

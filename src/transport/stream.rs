@@ -1,4 +1,5 @@
-//! The two traits that the rest of the crate knows of a transport, and the way to cut off what waits.
+//! The two traits that the rest of the crate knows of a transport, and the way to cut off what
+//! waits.
 //!
 //! A [`Stream`] is shared: one thread reads, another writes, any thread may call `shutdown`, which
 //! frees both at once. Whoever reads or writes holds an `Arc` of it, so that no descriptor can be
@@ -17,16 +18,17 @@ use crate::sync::{Arc, Condvar, Mutex, Rank, assert_unlocked};
 
 /// A connected byte stream.
 pub(crate) trait Stream: Send + Sync + fmt::Debug {
-    /// Reads what is there, waiting up to `wait` (`None`: until the stream ends) for the first byte.
-    /// `Ok(0)` is the end. A wait that ran out is `WouldBlock` or `TimedOut`, a signal `Interrupted`:
-    /// the caller knows its own deadline and calls again. Only one thread reads.
+    /// Reads what is there, waiting up to `wait` (`None`: until the stream ends) for the first
+    /// byte. `Ok(0)` is the end. A wait that ran out is `WouldBlock` or `TimedOut`, a signal
+    /// `Interrupted`: the caller knows its own deadline and calls again. Only one thread reads.
     fn read(&self, buffer: &mut [u8], wait: Option<Duration>) -> io::Result<usize>;
 
     /// Writes a first part of `bytes`, waiting up to a fraction of a second for room. The caller
     /// loops and keeps the deadline: a wait that ran out is `WouldBlock` or `TimedOut`.
     fn write(&self, bytes: &[u8]) -> io::Result<usize>;
 
-    /// Writes what fits without waiting; `Ok(0)` is "no room", also where the platform cannot do it.
+    /// Writes what fits without waiting; `Ok(0)` is "no room", also where the platform cannot do
+    /// it.
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize>;
 
     /// Ends both directions; a blocked read or write returns at once. May be called many times.

@@ -16,14 +16,16 @@ use crate::support::source::{FoundPath, Source};
 ///
 /// Facades (`mod.rs`) are not listed: they hold docs, `mod` and `use` only.
 const LAYERS: &str = "
-    .               server_error error server_url statistics sync
+    .               server_error error server_url statistics sync outcome random
     protocol        subject headers message info op connect parser handshake
     .               auth
     transport       stream resolve tcp
-    subscriptions   consumer mailbox requests registry delivery
-    core            notice events keepalive servers outbox config life shared flusher attempt reader
-    .               connection subscription dispatcher request drain listener options lib
-    testing         client_op broker faults server recorder
+    subscriptions   consumer mailbox subscriber requests registry router delivery
+    outbox          frames pongs state turn append phases
+    core            notice events keepalive servers threads config life
+    core            shared traffic flusher attempt receive reader callbacks closing draining
+    .               connection drain request subscription dispatcher listener options builder lib
+    testing         client_op interest session broker server recorder
     .               internals
 ";
 

@@ -6,9 +6,9 @@
 //!               frame_start     head: what was given to the kernel
 //! ```
 //!
-//! Invariants: `frame_start ≤ head`, and `head` is inside the first unfinished frame; the lengths of
-//! the frames from `first` on add up to the bytes from `frame_start` on; `cut_end` is the end of a
-//! frame, or `head` where nothing is cut.
+//! Invariants: `frame_start ≤ head`, and `head` is inside the first unfinished frame; the lengths
+//! of the frames from `first` on add up to the bytes from `frame_start` on; `cut_end` is the end of
+//! a frame, or `head` where nothing is cut.
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -157,8 +157,8 @@ impl Frames {
         *self = Self { bytes, frames, ..Self::default() };
     }
 
-    /// Moves the messages that `wanted` says yes to into `kept`; true is returned if the first frame
-    /// was a message that had been given to the kernel in part, which is never moved.
+    /// Moves the messages that `wanted` says yes to into `kept`; true is returned if the first
+    /// frame was a message that had been given to the kernel in part, which is never moved.
     pub(super) fn drain_messages(
         &mut self,
         kept: &mut Self,

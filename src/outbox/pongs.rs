@@ -7,44 +7,13 @@
 //! Guarded by the outbox's lock; a [`Pong`] is completed with that lock released.
 
 use std::collections::VecDeque;
-use std::time::Instant;
 
 use crate::error::Result;
-use crate::sync::{Arc, Condvar, Mutex, Rank};
+use crate::outcome::Outcome;
+use crate::sync::Arc;
 
 /// Whoever waits for one PONG.
-#[derive(Debug, Clone)]
-pub(crate) struct Pong(Arc<Wait>);
-
-#[derive(Debug)]
-struct Wait {
-    outcome: Mutex<Option<Result<()>>>,
-    done: Condvar,
-}
-
-impl Pong {
-    pub(crate) fn new() -> Self {
-        Self(Arc::new(Wait { outcome: Mutex::new(Rank::Slot, None), done: Condvar::new() }))
-    }
-
-    /// Ends the wait; the first outcome holds.
-    pub(crate) fn complete(&self, outcome: Result<()>) {
-        self.0.outcome.lock().get_or_insert(outcome);
-        self.0.done.notify_all();
-    }
-
-    /// The outcome, if there is one by the deadline.
-    pub(crate) fn wait(&self, deadline: Instant) -> Option<Result<()>> {
-        let mut outcome = self.0.outcome.lock();
-        while outcome.is_none() {
-            if Instant::now() >= deadline {
-                return None;
-            }
-            self.0.done.wait_until(&mut outcome, Some(deadline));
-        }
-        outcome.clone()
-    }
-}
+pub(crate) type Pong = Arc<Outcome<Result<()>>>;
 
 /// PINGs that wait to leave, and PINGs that have left.
 #[derive(Debug)]
@@ -108,7 +77,7 @@ mod tests {
     #[test]
     fn pongs_complete_in_the_order_in_which_the_pings_left() {
         let mut line = PongLine::new();
-        let (first, second) = (Pong::new(), Pong::new());
+        let (first, second) = (Pong::new(Outcome::new()), Pong::new(Outcome::new()));
         line.queue(first.clone());
         line.queue(second.clone());
         line.queue_urgent();
@@ -117,11 +86,11 @@ mod tests {
         line.leave(1);
         let arrived = line.arrived().expect("the first flush");
         arrived.complete(Ok(()));
-        assert!(first.wait(Instant::now()).is_some());
+        assert!(first.get().is_some());
         assert!(line.arrived().is_none(), "the keep-alive ping");
         assert_eq!(line.clear().len(), 1);
         assert!(line.arrived().is_none(), "a surplus PONG");
         assert_eq!(line.sent(), 3);
-        assert!(second.wait(Instant::now()).is_none());
+        assert!(second.get().is_none());
     }
 }

@@ -10,9 +10,9 @@
 //! ```
 //!
 //! Invariants: `pending` and `taken` hold whole frames, except that the first frame of `taken` may
-//! have been given to the kernel in part; nothing is written between its parts. The line of expected
-//! PONGs is in the order in which the PINGs leave. Messages survive the loss of a connection, control
-//! frames do not.
+//! have been given to the kernel in part; nothing is written between its parts. The line of
+//! expected PONGs is in the order in which the PINGs leave. Messages survive the loss of a
+//! connection, control frames do not.
 //!
 //! ```text
 //!  Down ──open──▶ Opening ──begin──▶ Up ──close──▶ Closing
@@ -33,6 +33,5 @@ mod turn;
 
 pub(crate) use append::{Accepted, Outgoing};
 pub(crate) use pongs::Pong;
-pub(crate) use state::{Batch, Outbox, OutboxConfig, OutboxCounts, Remains, ServerLimits, Urgency};
+pub(crate) use state::{Batch, Outbox, OutboxConfig, ServerLimits, Urgency};
 pub use state::{OutboxPolicy, ReconnectBuffer};
-pub(crate) use turn::Broken;

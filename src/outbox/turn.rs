@@ -1,7 +1,7 @@
 //! The write turn: who writes, and how it is given back.
 //!
-//! The flusher loops over `next_batch`, a blocking write and `give_back`. A caller that was handed a
-//! batch writes it with `write_inline`, without waiting: one send saves the wake-up of a thread.
+//! The flusher loops over `next_batch`, a blocking write and `give_back`. A caller that was handed
+//! a batch writes it with `write_inline`, without waiting: one send saves the wake-up of a thread.
 
 use std::io;
 use std::time::{Duration, Instant};
