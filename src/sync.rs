@@ -17,7 +17,6 @@ use std::time::Instant;
 
 pub(crate) use std::sync::Arc;
 pub(crate) use std::sync::Weak;
-pub(crate) use std::sync::atomic;
 
 use crate::error::{Error, ErrorKind, Result};
 

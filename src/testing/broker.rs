@@ -15,13 +15,13 @@ use std::time::Instant;
 
 use serde_json::{Map, Value, json};
 
-use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Arc, Condvar, Mutex, Rank, Weak};
 use crate::testing::client_op::{ClientOp, Publication};
 use crate::testing::interest::{
     Interest, Permissions, Target, Wanted, is_literal, is_subscribable,
 };
 use crate::testing::session::{Gate, Session};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// What the server is told before and while it runs.
 #[derive(Clone)]

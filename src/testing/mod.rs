@@ -39,11 +39,14 @@
 
 mod broker;
 mod client_op;
+mod grammar;
 mod interest;
+mod recorder;
 mod server;
 mod session;
 
 #[doc(hidden)]
 pub use client_op::{ClientOp, ClientOpParser, Publication};
 pub use interest::Permissions;
+pub use recorder::{Happening, Record, Recorder, Timeline};
 pub use server::{Server, ServerBuilder};

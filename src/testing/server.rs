@@ -16,12 +16,12 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{self, Arc, Condvar, Mutex, Rank, assert_unlocked};
 use crate::testing::broker::{Broker, Flow, Required, Settings, Turn};
 use crate::testing::client_op::{ClientOpParser, DEFAULT_MAX_CONTROL_LINE, DEFAULT_MAX_PAYLOAD};
 use crate::testing::interest::Permissions;
 use crate::testing::session::Session;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A NATS server in this process, on a loopback port of its own.
 ///

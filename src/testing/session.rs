@@ -14,8 +14,8 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 
-use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Arc, Condvar, Mutex, Rank, assert_unlocked};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// One client: its socket, its buffer, and the few facts that other threads need to know.
 #[derive(Debug)]

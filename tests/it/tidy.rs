@@ -25,7 +25,7 @@ const LAYERS: &str = "
     core            notice events keepalive servers threads config life
     core            shared traffic flusher attempt receive reader callbacks closing draining
     .               connection drain request subscription dispatcher listener options builder lib
-    testing         client_op interest session broker server recorder
+    testing         client_op interest session broker server grammar recorder
     .               internals
 ";
 
