@@ -2,6 +2,7 @@
 
 mod auth;
 mod builder;
+mod clock;
 mod connection;
 mod core;
 mod dispatcher;

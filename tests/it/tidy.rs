@@ -16,7 +16,7 @@ use crate::support::source::{FoundPath, Source};
 ///
 /// Facades (`mod.rs`) are not listed: they hold docs, `mod` and `use` only.
 const LAYERS: &str = "
-    .               server_error error server_url statistics sync outcome random
+    .               server_error error server_url statistics clock sync outcome random
     protocol        subject headers message info op connect parser handshake
     .               auth
     transport       stream resolve tcp
