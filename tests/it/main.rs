@@ -12,5 +12,6 @@
     reason = "a test fails by panicking"
 )]
 
+mod request_many;
 mod support;
 mod tidy;

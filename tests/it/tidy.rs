@@ -24,7 +24,8 @@ const LAYERS: &str = "
     outbox          frames pongs state turn append phases
     core            notice events keepalive servers threads config life
     core            shared traffic flusher attempt receive reader callbacks closing draining
-    .               connection drain request subscription dispatcher listener options builder lib
+    .               connection drain request subscription request_many dispatcher
+    .               listener options builder lib
     testing         client_op interest session broker server grammar recorder
     .               internals
 ";
