@@ -6,19 +6,18 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::clock;
 use crate::connection::Connection;
-use crate::core::{Core, ErrorNotice, Runs};
+use crate::core::{Core, Runs, guarded};
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::{Message, check_subscribe};
 use crate::subscription::check_max;
 use crate::subscriptions::{
-    Consumer, ConsumerStatus, ConsumerView, End, Inbox, Item, PendingLimits, Subscriber, Target,
-    deliver, end_inbox,
+    Consumer, ConsumerStatus, End, Inbox, Item, PendingLimits, Rest, Subscriber, Target, deliver,
+    end_inbox,
 };
 use crate::sync::{Arc, Mutex, Rank};
 
@@ -106,7 +105,7 @@ impl Connection {
         core.threads.start(name, core.id, Runs::Program, body)?;
         // The connection may have ended before it knew of this queue.
         if let Err(error) = core.check_open() {
-            end_inbox(&shared.mailbox, End::Closed(None), false);
+            end_inbox(&shared.mailbox, End::Closed(None), Rest::Drop);
             return Err(error);
         }
         Ok(Dispatcher { connection: self.clone(), shared })
@@ -117,21 +116,21 @@ impl Connection {
 fn run(core: &Arc<Core>, shared: &Shared, mut default: impl FnMut(&Connection, Message)) {
     let connection = Connection::lend(core);
     deliver(&shared.mailbox, |Item { subscriber, message }| {
-        if subscriber.hand_out(message.size() as u64) {
-            let view = ConsumerView::new(Arc::<Subscriber>::clone(&subscriber));
-            core.notice(ErrorNotice::SlowConsumerRecovered(view));
-        }
         let sid = subscriber.sid();
+        // Before the message is handed out: once nothing waits, an ended entry may be swept.
         let own = shared.take_handler(sid);
-        let outcome = match own {
-            None => catch_unwind(AssertUnwindSafe(|| default(&connection, message))),
+        if subscriber.hand_out(message.size() as u64) {
+            core.tell_recovered(&subscriber);
+        }
+        let fine = match own {
+            None => guarded(|| default(&connection, message)),
             Some(mut handler) => {
-                let outcome = catch_unwind(AssertUnwindSafe(|| handler(&connection, message)));
+                let fine = guarded(|| handler(&connection, message));
                 shared.return_handler(sid, handler);
-                outcome
+                fine
             }
         };
-        if outcome.is_err() {
+        if !fine {
             core.counters.panics.add(1);
             let text = format!("a handler of '{}' (sid {sid}) panicked", subscriber.subject());
             core.exception(Error::new(ErrorKind::UserPanic, text));
@@ -139,7 +138,7 @@ fn run(core: &Arc<Core>, shared: &Shared, mut default: impl FnMut(&Connection, M
     });
     // Handlers are dropped here, on the thread on which they ran, with no lock held.
     let table = std::mem::take(&mut *shared.table.lock());
-    drop(table);
+    guarded(move || drop(table));
 }
 
 impl Shared {
@@ -324,13 +323,16 @@ impl Dispatcher {
 
 impl Drop for Dispatcher {
     fn drop(&mut self) {
+        // What drains is still handled: the queue has its end, or gets it from the connection's
+        // drain.
+        let drains = |subscriber: &Arc<Subscriber>| subscriber.status() == ConsumerStatus::Draining;
+        if self.shared.mailbox.ended().is_some() || self.shared.subscribers().iter().any(drains) {
+            return;
+        }
         for subscriber in self.shared.subscribers() {
             self.connection.core().end_subscription(&subscriber, End::Unsubscribed);
         }
-        // After a drain what waits is still handled: the queue has its end already.
-        if self.shared.mailbox.ended().is_none() {
-            end_inbox(&self.shared.mailbox, End::Unsubscribed, false);
-        }
+        end_inbox(&self.shared.mailbox, End::Unsubscribed, Rest::Drop);
     }
 }
 

@@ -77,9 +77,12 @@ impl Options {
         for sink in &self.sinks {
             core.hub.add(Arc::clone(sink));
         }
-        let connection = Connection::first(Arc::clone(&core));
-        core.connect()?;
-        Ok(connection)
+        if let Err(error) = core.connect() {
+            // The connection has ended already: the handle goes without closing it once more.
+            core.drop_handle();
+            return Err(error);
+        }
+        Ok(Connection::first(core))
     }
 }
 
@@ -92,7 +95,7 @@ impl fmt::Debug for Options {
     }
 }
 
-/// A second less than what the clock can hold: a deadline must stay computable.
+/// Ten years: no setting that is meant is longer, and every deadline can be computed.
 const LONGEST: Duration = Duration::from_secs(60 * 60 * 24 * 365 * 10);
 
 pub(crate) fn check(config: &Config) -> Result<()> {

@@ -95,8 +95,8 @@ impl Connection {
     ///
     /// Those of [`publish`](Self::publish) and [`subscribe`](Self::subscribe);
     /// [`InvalidOption`](ErrorKind::InvalidOption) for a count of zero. The iterator gives
-    /// [`NoResponders`](ErrorKind::NoResponders), [`Closed`](ErrorKind::Closed) and
-    /// [`PermissionsViolation`](ErrorKind::PermissionsViolation); the end of the time is no error.
+    /// [`NoResponders`](ErrorKind::NoResponders) and [`Closed`](ErrorKind::Closed); the end of the
+    /// time is no error.
     ///
     /// ```no_run
     /// use std::time::Duration;

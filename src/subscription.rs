@@ -5,12 +5,10 @@ use std::time::{Duration, Instant};
 
 use crate::clock;
 use crate::connection::Connection;
-use crate::core::ErrorNotice;
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::Message;
 use crate::subscriptions::{
-    Consumer, ConsumerStatus, ConsumerView, Empty, End, Inbox, Item, PendingLimits, Subscriber,
-    Target,
+    Consumer, ConsumerStatus, Empty, End, Inbox, Item, PendingLimits, Subscriber, Target,
 };
 use crate::sync::{Arc, Mutex, Rank};
 
@@ -130,8 +128,7 @@ impl Subscription {
         match outcome {
             Ok(Item { subscriber, message }) => {
                 if subscriber.hand_out(message.size() as u64) {
-                    let view = ConsumerView::new(subscriber);
-                    self.connection.core().notice(ErrorNotice::SlowConsumerRecovered(view));
+                    self.connection.core().tell_recovered(&subscriber);
                 }
                 Ok(message)
             }

@@ -42,6 +42,8 @@ pub(crate) enum Rank {
     Mailbox,
     /// Events that wait for a listener.
     Events,
+    /// Host names that are being looked up.
+    Lookups,
     /// A leaf: nothing is taken while it is held.
     Leaf,
 }

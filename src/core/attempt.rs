@@ -34,13 +34,15 @@ pub(super) fn attempt(core: &Core, url: &ServerUrl) -> Result<LoggedIn> {
     let deadline = clock::after(core.config.connect_timeout);
     let stream = core.connector.connect(url, deadline, &core.cancel)?;
     core.cancel.watch(Some(Arc::clone(&stream)));
-    let result = log_in(core, url, &stream, deadline);
-    core.cancel.watch(None);
-    if result.is_err() {
-        stream.shutdown();
+    match log_in(core, url, &stream, deadline) {
+        // `close` can still cut the announcing of subscriptions off.
+        Ok((parser, info)) => Ok(LoggedIn { url: url.clone(), stream, parser, info }),
+        Err(error) => {
+            core.cancel.watch(None);
+            stream.shutdown();
+            Err(error)
+        }
     }
-    let (parser, info) = result?;
-    Ok(LoggedIn { url: url.clone(), stream, parser, info })
 }
 
 fn log_in(

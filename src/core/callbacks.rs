@@ -7,6 +7,8 @@
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use log::{debug, info, warn};
+
 use super::notice::{ConnectionEventKind, Notice};
 use super::shared::Core;
 use crate::error::{Error, ErrorKind};
@@ -17,14 +19,24 @@ pub(super) fn run(core: &Arc<Core>) {
     let mut reported = HashSet::new();
     loop {
         let (number, notice) = core.hub.next();
+        guarded(|| log(&notice));
         for sink in core.hub.sinks(number) {
-            assert_unlocked("calling a listener");
-            if catch_unwind(AssertUnwindSafe(|| sink.call(core, &notice))).is_err() {
-                core.counters.panics.add(1);
-                if reported.insert(sink.id()) {
-                    let text = "a listener panicked; further panics of it are only counted";
-                    core.exception(Error::new(ErrorKind::UserPanic, text));
-                }
+            // An earlier listener may have removed this one.
+            let id = sink.id();
+            if !core.hub.has(id) {
+                continue;
+            }
+            // The listener may be dropped in here, if it was removed meanwhile.
+            if guarded(|| {
+                let sink = sink;
+                sink.call(core, &notice);
+            }) {
+                continue;
+            }
+            core.counters.panics.add(1);
+            if reported.insert(id) {
+                let text = "a listener panicked; further panics of it are only counted";
+                core.exception(Error::new(ErrorKind::UserPanic, text));
             }
         }
         let is_end = matches!(
@@ -32,11 +44,38 @@ pub(super) fn run(core: &Arc<Core>) {
             Notice::Event(event) if matches!(event.kind(), ConnectionEventKind::Closed { .. })
         );
         if is_end {
-            // A listener's own `drop` is code of the program too.
-            let _ = catch_unwind(AssertUnwindSafe(|| core.hub.clear()));
             core.life.lock().closed_delivered = true;
             core.changed.notify_all();
+            guarded(|| core.hub.clear());
             return;
         }
+    }
+}
+
+/// Runs code of the program, with no lock held; false if it panicked. The payload of a panic is
+/// given up, because its own drop could panic again.
+pub(crate) fn guarded(call: impl FnOnce()) -> bool {
+    assert_unlocked("running code of the program");
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(()) => true,
+        Err(payload) => {
+            std::mem::forget(payload);
+            false
+        }
+    }
+}
+
+/// One line for each event. Errors are logged by the listener that a program without one is given.
+/// A logger is code of the program too: it must not run where the event is queued.
+fn log(notice: &Notice) {
+    let Notice::Event(event) = notice else { return };
+    match event.kind() {
+        ConnectionEventKind::Reconnecting { .. } | ConnectionEventKind::ReconnectFailed { .. } => {
+            debug!("{event}");
+        }
+        ConnectionEventKind::Disconnected { .. } | ConnectionEventKind::StaleConnection { .. } => {
+            warn!("{event}");
+        }
+        _ => info!("{event}"),
     }
 }

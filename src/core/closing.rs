@@ -12,7 +12,7 @@ use super::threads::Runs;
 use super::{callbacks, flusher, reader};
 use crate::clock;
 use crate::error::{Error, ErrorKind, Result};
-use crate::subscriptions::{End, Inbox, end_inbox};
+use crate::subscriptions::{End, Inbox, Rest, end_inbox};
 use crate::sync::Arc;
 
 impl Core {
@@ -20,7 +20,9 @@ impl Core {
     pub(crate) fn connect(self: &Arc<Self>) -> Result<()> {
         let started = self.start_threads();
         if let Err(error) = started {
-            self.close();
+            // Without a reader the end is made here, so that the threads that did start end too.
+            reader::finish(self, Some(error.clone()));
+            self.threads.wait_all(clock::after(self.config.close_timeout));
             return Err(error);
         }
         // Each server may take its time-out; the deadline is for a fault of ours.
@@ -68,6 +70,9 @@ impl Core {
         let deadline = clock::after(self.config.close_timeout);
         if self.begin_close() {
             self.outbox.wait_written(clock::after(self.config.close_timeout / 2));
+            // The server reads what was written, then closes; it gets a quarter of the time for it.
+            self.half_close();
+            self.threads.wait_own(clock::after(self.config.close_timeout / 4));
             self.cut();
         }
         if self.on_own_thread() {
@@ -91,6 +96,15 @@ impl Core {
         self.requests.end(&closed_error(None));
         self.cancel.cancel();
         true
+    }
+
+    /// Ends the writing direction of the present stream.
+    fn half_close(&self) {
+        let stream = self.life().link.as_ref().map(|link| Arc::clone(&link.stream));
+        if let Some(stream) = stream {
+            stream.finish();
+        }
+        self.changed.notify_all();
     }
 
     /// Shuts the present stream down.
@@ -117,7 +131,7 @@ impl Core {
     /// Ends every dispatcher after its present message.
     pub(super) fn end_dispatchers(&self, end: &End) {
         for mailbox in self.dispatcher_mailboxes() {
-            end_inbox(&mailbox, end.clone(), false);
+            end_inbox(&mailbox, end.clone(), Rest::Drop);
         }
     }
 
@@ -125,7 +139,7 @@ impl Core {
     /// [`Connection::force_reconnect`](crate::Connection::force_reconnect).
     pub(crate) fn force_reconnect(&self) -> Result<()> {
         use super::notice::ConnectionEventKind;
-        let epoch = {
+        let failed = {
             let mut life = self.life();
             if life.closing || life.status == ConnectionStatus::Closed {
                 return Err(closed_error(life.close_cause.as_ref()));
@@ -139,11 +153,9 @@ impl Core {
                 Some(link) => {
                     let epoch = link.epoch;
                     self.emit(life.server.clone(), ConnectionEventKind::ForcedReconnect);
-                    life.failure = Some(Error::new(
-                        ErrorKind::ForcedReconnect,
-                        "the program asked for another connection",
-                    ));
-                    Some(epoch)
+                    let text = "the program asked for another connection";
+                    let stream = life.fail(epoch, Error::new(ErrorKind::ForcedReconnect, text));
+                    stream.map(|stream| (epoch, stream))
                 }
                 None => {
                     life.hurry = true;
@@ -151,9 +163,10 @@ impl Core {
                 }
             }
         };
-        match epoch {
-            Some(epoch) => {
-                self.fail(epoch, Error::new(ErrorKind::ForcedReconnect, "asked for"));
+        match failed {
+            Some((epoch, stream)) => {
+                self.outbox.mark_broken(epoch);
+                stream.shutdown();
             }
             None => self.changed.notify_all(),
         }

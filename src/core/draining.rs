@@ -17,12 +17,13 @@ use super::shared::{Core, closed_error};
 use super::threads::Runs;
 use crate::clock;
 use crate::error::{Error, ErrorKind, Result};
-use crate::subscriptions::{End, Inbox, Subscriber, Target, end_inbox};
+use crate::subscriptions::{End, Inbox, Rest, Subscriber, Target, end_inbox};
 use crate::sync::Arc;
 
 impl Core {
     /// Begins to drain the connection, or joins a drain under way.
     pub(crate) fn start_drain(self: &Arc<Self>, timeout: Duration) -> Result<Arc<DrainProgress>> {
+        let deadline = clock::after(timeout);
         let progress = {
             let mut life = self.life();
             if let Some(progress) = &life.drain {
@@ -42,7 +43,6 @@ impl Core {
             progress
         };
         self.changed.notify_all();
-        let deadline = clock::after(timeout);
         let (core, done) = (Arc::clone(self), Arc::clone(&progress));
         let body = move || {
             let outcome = core.run_drain(deadline);
@@ -58,6 +58,7 @@ impl Core {
     }
 
     fn run_drain(&self, deadline: Instant) -> Result<()> {
+        self.registry.refuse_new();
         let consumers =
             self.registry.select(|subscriber| !matches!(subscriber.target(), Target::Requests));
         let mut outcome = self.unsubscribe_and_flush(&consumers, deadline);
@@ -65,11 +66,9 @@ impl Core {
             self.end_subscription(subscriber, End::Drained);
         }
         for mailbox in self.dispatcher_mailboxes() {
-            end_inbox(&mailbox, End::Drained, true);
-            if !mailbox.wait_delivered(deadline) {
-                let text = "handlers had not finished when the time to drain was over";
-                outcome = outcome.and(Err(Error::new(ErrorKind::Timeout, text)));
-            }
+            end_inbox(&mailbox, End::Drained, Rest::Keep { until: 0 });
+            let handled = wait_delivered(&mailbox, deadline);
+            outcome = outcome.and(handled);
         }
         self.outbox.refuse_publishing();
         outcome.and_then(|()| self.flush(deadline))
@@ -108,12 +107,8 @@ impl Core {
         for subscriber in subscribers {
             self.end_subscription(subscriber, End::Drained);
         }
-        end_inbox(mailbox, End::Drained, true);
-        if wait && !mailbox.wait_delivered(deadline) {
-            let text = "handlers had not finished when the time to drain was over";
-            return outcome.and(Err(Error::new(ErrorKind::Timeout, text)));
-        }
-        outcome
+        end_inbox(mailbox, End::Drained, Rest::Keep { until: 0 });
+        if wait { outcome.and_then(|()| wait_delivered(mailbox, deadline)) } else { outcome }
     }
 
     /// Without a server there is nothing to confirm: it has forgotten the subscriptions, and
@@ -134,4 +129,12 @@ impl Core {
             }
         }
     }
+}
+
+fn wait_delivered(mailbox: &Inbox, deadline: Instant) -> Result<()> {
+    if mailbox.wait_delivered(deadline) {
+        return Ok(());
+    }
+    let text = "handlers had not finished when the time to drain was over";
+    Err(Error::new(ErrorKind::Timeout, text))
 }

@@ -70,6 +70,10 @@ impl Queue {
     fn push(&mut self, number: u64, notice: &Notice) -> u64 {
         use ConnectionEventKind as K;
         let full = self.items.len() >= QUEUE_LIMIT;
+        // With room again, an attempt that was withheld takes its place before what follows it.
+        if !full {
+            self.append_withheld();
+        }
         match notice {
             Notice::Error { .. } if full => {
                 self.skipped += 1;
@@ -85,15 +89,17 @@ impl Queue {
                     self.skipped += 2;
                     return 2;
                 }
-                _ => {
-                    if let Some((number, notice)) = self.withheld.take() {
-                        self.append(number, notice);
-                    }
-                }
+                _ => self.append_withheld(),
             },
         }
         self.append(number, notice.clone());
         0
+    }
+
+    fn append_withheld(&mut self) {
+        if let Some((number, notice)) = self.withheld.take() {
+            self.append(number, notice);
+        }
     }
 
     fn append(&mut self, number: u64, notice: Notice) {
@@ -199,6 +205,11 @@ impl<C> Hub<C> {
             state.sinks.push(Sink { id, from, call });
         }
         id
+    }
+
+    /// Whether the sink is still there.
+    pub(crate) fn has(&self, id: ListenerId) -> bool {
+        self.state.lock().sinks.iter().any(|sink| sink.id == id)
     }
 
     /// Removes a sink; a call under way still ends. Returns whether it was there.

@@ -6,6 +6,7 @@
 //! batch: a peer that takes a byte now and then does not count as alive.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use super::notice::ErrorNotice;
@@ -17,8 +18,13 @@ use crate::sync::{Arc, assert_unlocked};
 /// The body of the flusher thread; ends when the outbox is closed.
 pub(super) fn run(core: &Arc<Core>) {
     while let Some(mut batch) = core.outbox.next_batch() {
-        let outcome = write(core, &mut batch);
         let epoch = batch.epoch;
+        // A panic here would be a fault of ours; the turn must come back all the same.
+        let write = AssertUnwindSafe(|| write(core, &mut batch));
+        let outcome = catch_unwind(write).unwrap_or_else(|_| {
+            core.counters.panics.add(1);
+            Err(Error::new(ErrorKind::Internal, "the flusher thread panicked"))
+        });
         core.outbox.give_back(batch, outcome.is_err());
         if let Err(error) = outcome {
             core.fail(epoch, error);
@@ -51,10 +57,12 @@ fn write(core: &Core, batch: &mut Batch) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether a read or write only ran out of its time slice, or met a signal.
+/// Whether a read or write only ran out of its time slice, or met a signal. On Unix `TimedOut` is
+/// the kernel giving the connection up, elsewhere it is the time slice.
 pub(super) fn is_wait(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut | io::ErrorKind::Interrupted
-    )
+    match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => true,
+        io::ErrorKind::TimedOut => cfg!(not(unix)),
+        _ => false,
+    }
 }

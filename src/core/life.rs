@@ -86,6 +86,8 @@ pub(crate) struct Life {
     pub(crate) pool: Pool,
     pub(crate) random: Random,
     pub(crate) last_error: Option<Error>,
+    /// When the present connection, or the last one, was made.
+    pub(crate) connected_at: Option<Instant>,
     /// When the last connection was lost.
     pub(crate) lost_at: Option<Instant>,
     /// `force_reconnect` was called while waiting for the next attempt.
@@ -112,6 +114,7 @@ impl Life {
             pool,
             random,
             last_error: None,
+            connected_at: None,
             lost_at: None,
             hurry: false,
             closing: false,

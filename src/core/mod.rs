@@ -31,6 +31,7 @@ mod shared;
 mod threads;
 mod traffic;
 
+pub(crate) use callbacks::guarded;
 pub(crate) use config::Config;
 pub use events::ListenerId;
 pub(crate) use events::{Tap, Tapped};

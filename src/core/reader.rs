@@ -22,11 +22,14 @@ use super::shared::{Core, closed_error, server_limits};
 use crate::clock;
 use crate::error::{ConnectAttempt, Error, ErrorKind};
 use crate::protocol::Parser;
-use crate::subscriptions::{End, Target, end_inbox};
+use crate::subscriptions::{End, Rest, Target, end_inbox};
 use crate::sync::{Arc, assert_unlocked};
 
 /// How long the teardown waits for a write to notice that its stream is shut down.
 const TURN_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A connection that lasted so long is asked for again at once, however long the reconnect wait is.
+const LASTING: Duration = Duration::from_secs(1);
 
 /// The body of the reader thread.
 pub(super) fn run(core: &Arc<Core>) {
@@ -72,7 +75,7 @@ fn first_connect(core: &Core) -> Result<(Link, Parser), Error> {
             Err(_) if core.life().closing => break,
             Err(error) => {
                 tell_failure(core, &error);
-                core.life().pool.failed(&next.url, &error);
+                core.life().pool.failed_first(&next.url, &error);
                 failed.push(ConnectAttempt::new(next.url.to_string(), error));
             }
         }
@@ -154,6 +157,7 @@ fn go_live(core: &Core, login: LoggedIn, number: Option<u32>) -> Result<(Link, P
     let subscriptions = core.registry.announce_all(&mut lines);
     let deadline = clock::after(core.config.connect_timeout);
     if let Err(error) = write_all(&*stream, &lines, deadline) {
+        core.cancel.watch(None);
         core.outbox.end(TURN_PATIENCE);
         core.registry.forget_announced();
         stream.shutdown();
@@ -161,6 +165,7 @@ fn go_live(core: &Core, login: LoggedIn, number: Option<u32>) -> Result<(Link, P
     }
     let mut life = core.life();
     if life.closing {
+        core.cancel.watch(None);
         stream.shutdown();
         return Err(closed_error(life.close_cause.as_ref()));
     }
@@ -179,6 +184,9 @@ fn go_live(core: &Core, login: LoggedIn, number: Option<u32>) -> Result<(Link, P
     };
     life.link = Some(link.clone());
     life.status = ConnectionStatus::Connected;
+    life.connected_at = Some(Instant::now());
+    // From here on `close` finds the stream in `life`.
+    core.cancel.watch(None);
     life.pool.succeeded(&url);
     life.info = Arc::new(info);
     core.counters.connects.add(1);
@@ -198,7 +206,10 @@ fn go_live(core: &Core, login: LoggedIn, number: Option<u32>) -> Result<(Link, P
     drop(life);
     core.changed.notify_all();
     if dropped > 0 {
-        let text = format!("{dropped} buffered messages are larger than this server accepts");
+        let text = format!(
+            "{dropped} buffered messages are larger than this server accepts, \
+             or have headers that it does not know"
+        );
         core.exception(Error::new(ErrorKind::MaxPayload, text));
     }
     Ok((link, parser))
@@ -223,7 +234,13 @@ fn tell_first_info(core: &Core, life: &mut super::life::Life, link: &Link) {
 /// last.
 fn tear_down(core: &Core, link: &Link, noticed: Error) -> (Error, bool) {
     link.stream.shutdown();
-    let cause = main_cause(core.life().failure.take(), noticed);
+    let reported = {
+        let mut life = core.life();
+        // From here on there is no connection that could fail once more.
+        life.link = None;
+        life.failure.take()
+    };
+    let cause = main_cause(reported, noticed);
     let forced = cause.kind() == ErrorKind::ForcedReconnect;
     // The cause is told before the loss; an `-ERR` and a protocol fault have been told already.
     let told = forced || cause.server_error().is_some() || cause.kind() == ErrorKind::Protocol;
@@ -232,7 +249,6 @@ fn tear_down(core: &Core, link: &Link, noticed: Error) -> (Error, bool) {
     }
     let (closing, draining) = {
         let mut life = core.life();
-        life.link = None;
         life.lost_at = Some(Instant::now());
         if !life.closing {
             core.counters.disconnects.add(1);
@@ -243,7 +259,9 @@ fn tear_down(core: &Core, link: &Link, noticed: Error) -> (Error, bool) {
             // Borrowed apart, because the pool draws from the generator beside it.
             let life = &mut *life;
             let random = &mut life.random;
-            life.pool.begin_outage(&mut || random.draw());
+            let lasted = life.connected_at.map_or(Duration::ZERO, |since| since.elapsed());
+            let held = forced || lasted >= core.config.reconnect_wait.min(LASTING);
+            life.pool.begin_outage(held, &mut || random.draw());
         }
         (life.closing, life.drain.is_some())
     };
@@ -281,15 +299,19 @@ fn main_cause(reported: Option<Error>, noticed: Error) -> Error {
 }
 
 /// The end of everything: whoever waits is told, `Closed` is queued, and no event after it.
-fn finish(core: &Core, cause: Option<Error>) {
-    let (cause, drain) = {
+pub(super) fn finish(core: &Core, cause: Option<Error>) {
+    let (cause, drain, link) = {
         let mut life = core.life();
         if !life.closing {
             life.closing = true;
             life.close_cause = cause;
         }
-        (life.close_cause.clone(), life.drain.clone())
+        (life.close_cause.clone(), life.drain.clone(), life.link.take())
     };
+    // Only a fault of ours leaves a link behind.
+    if let Some(link) = link {
+        link.stream.shutdown();
+    }
     core.outbox.close();
     let remains = core.outbox.end(Duration::ZERO);
     core.outbox.finish();
@@ -301,7 +323,7 @@ fn finish(core: &Core, cause: Option<Error>) {
     for subscriber in core.registry.end_all(end.clone()) {
         match subscriber.target() {
             // What has arrived stays readable; a handler is not called any more.
-            Target::Pull(mailbox) => end_inbox(mailbox, end.clone(), true),
+            Target::Pull(mailbox) => end_inbox(mailbox, end.clone(), Rest::Keep { until: 0 }),
             Target::Dispatch(_) | Target::Requests => {}
         }
     }
@@ -309,7 +331,6 @@ fn finish(core: &Core, cause: Option<Error>) {
     {
         let mut life = core.life();
         life.status = ConnectionStatus::Closed;
-        life.link = None;
         core.emit(life.server.clone(), ConnectionEventKind::Closed { cause: cause.clone() });
     }
     core.changed.notify_all();

@@ -170,10 +170,10 @@ impl Receiver<'_> {
     fn slow(&mut self, subscriber: &Arc<Subscriber>) {
         // The consumer must see what waits for it, or it could not recover.
         self.router.flush();
-        let view = || ConsumerView::new(Arc::<Subscriber>::clone(subscriber));
-        self.core.notice(ErrorNotice::SlowConsumer(view()));
+        let view = ConsumerView::new(Arc::<Subscriber>::clone(subscriber));
+        self.core.notice(ErrorNotice::SlowConsumer(view));
         if subscriber.announced() {
-            self.core.notice(ErrorNotice::SlowConsumerRecovered(view()));
+            self.core.tell_recovered(subscriber);
         }
     }
 

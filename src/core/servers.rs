@@ -84,6 +84,8 @@ pub(crate) struct Pool {
     attempt: u32,
     /// Attempts since the pool was last passed over completely.
     in_pass: usize,
+    /// The first attempt of this outage waits as after a full pass.
+    hold_first: bool,
     /// The server in use, or the last one that was.
     current: Option<ServerUrl>,
     /// The errors of servers given up in this outage.
@@ -101,8 +103,15 @@ impl Pool {
                 None => servers.push(Server::new(url, false)),
             }
         }
-        let mut pool =
-            Self { servers, policy, attempt: 0, in_pass: 0, current: None, given_up: Vec::new() };
+        let mut pool = Self {
+            servers,
+            policy,
+            attempt: 0,
+            in_pass: 0,
+            hold_first: false,
+            current: None,
+            given_up: Vec::new(),
+        };
         pool.shuffle(random);
         pool
     }
@@ -117,11 +126,14 @@ impl Pool {
         }
     }
 
-    /// A connection was lost, or the first one failed: a new outage begins.
-    pub(crate) fn begin_outage(&mut self, random: Random<'_>) {
+    /// A connection was lost: a new outage begins. Its first attempt is immediate, unless the
+    /// connection did not last (`held` false): a server that takes us in only to throw us out must
+    /// not be asked in a tight loop.
+    pub(crate) fn begin_outage(&mut self, held: bool, random: Random<'_>) {
         self.shuffle(random);
         self.attempt = 0;
-        self.in_pass = 0;
+        self.in_pass = if held { 0 } else { usize::MAX };
+        self.hold_first = !held;
         self.given_up.clear();
         let lost = self.current.clone();
         if let Some(index) = lost.and_then(|lost| self.position(&lost)) {
@@ -133,16 +145,17 @@ impl Pool {
     pub(crate) fn next(&mut self) -> Option<Next> {
         let url = self.servers.first()?.url.clone();
         self.servers.rotate_left(1);
-        let pause = if self.attempt == 0 {
+        let pause = if self.attempt == 0 && !self.hold_first {
             Pause::None
         } else if self.in_pass >= self.servers.len() {
             self.in_pass = 0;
+            self.hold_first = false;
             Pause::WaitAndJitter
         } else {
             Pause::Jitter
         };
         self.attempt = self.attempt.saturating_add(1);
-        self.in_pass += 1;
+        self.in_pass = self.in_pass.saturating_add(1);
         Some(Next { url, attempt: self.attempt, pause })
     }
 
@@ -158,6 +171,15 @@ impl Pool {
         }
     }
 
+    /// The first connect to this server failed, which counts against it only as a refusal.
+    pub(crate) fn failed_first(&mut self, url: &ServerUrl, error: &Error) {
+        let refusal = refusal(error);
+        if let Some(server) = self.find(url) {
+            server.last_refusal = refusal;
+            server.last_error = Some(error.clone());
+        }
+    }
+
     /// The attempt with this server failed. It is given up when it has used up its attempts, or has
     /// refused us with the same text before.
     pub(crate) fn failed(&mut self, url: &ServerUrl, error: &Error) {
@@ -166,10 +188,7 @@ impl Pool {
         let Some(server) = self.servers.get_mut(index) else { return };
         server.failed_attempts = server.failed_attempts.saturating_add(1);
         server.last_error = Some(error.clone());
-        let refusal = error
-            .server_error()
-            .filter(|error| error.is_authorization())
-            .map(|error| error.text().to_ascii_lowercase());
+        let refusal = refusal(error);
         let refused_again = refusal.is_some() && server.last_refusal == refusal;
         server.last_refusal = refusal;
         let used_up = policy.max_attempts.is_some_and(|max| server.failed_attempts >= max);
@@ -256,6 +275,12 @@ impl Pool {
     }
 }
 
+/// The text with which the server refused us, if that is why.
+fn refusal(error: &Error) -> Option<String> {
+    let said = error.server_error().filter(|error| error.is_authorization());
+    said.map(|error| error.text().to_ascii_lowercase())
+}
+
 /// Whether two URLs name the same server: the same address, or two names of this machine with the
 /// same port (servers announce `127.0.0.1` to a client that was configured with `localhost`).
 fn same_server(one: &ServerUrl, other: &ServerUrl) -> bool {
@@ -306,7 +331,7 @@ mod tests {
     fn the_first_attempt_is_immediate_the_next_wait_and_a_pass_waits_longer() {
         let mut pool = pool("a,b,c", None);
         pool.succeeded(&url("a"));
-        pool.begin_outage(&mut || 0);
+        pool.begin_outage(true, &mut || 0);
         let next: Vec<_> = (0..7).map_while(|_| pool.next()).collect();
         let order: Vec<_> = next.iter().map(|next| next.url.host()).collect();
         assert_eq!(order, ["b", "c", "a", "b", "c", "a", "b"], "the lost server comes last");
@@ -320,9 +345,21 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_that_did_not_last_is_not_asked_for_again_at_once() {
+        let mut pool = pool("a,b", None);
+        for _ in 0..3 {
+            pool.succeeded(&url("a"));
+            pool.begin_outage(false, &mut || 0);
+            let pauses: Vec<_> = (0..3).map_while(|_| pool.next()).map(|next| next.pause).collect();
+            use Pause::{Jitter, WaitAndJitter};
+            assert_eq!(pauses, [WaitAndJitter, Jitter, WaitAndJitter]);
+        }
+    }
+
+    #[test]
     fn a_server_gets_exactly_its_number_of_attempts() {
         let mut pool = pool("a,b", Some(2));
-        pool.begin_outage(&mut || 0);
+        pool.begin_outage(true, &mut || 0);
         let mut tried = Vec::new();
         while let Some(next) = pool.next() {
             pool.failed(&next.url, &refused());
@@ -400,7 +437,7 @@ mod tests {
         let mut firsts = std::collections::BTreeMap::new();
         for _ in 0..300 {
             pool.succeeded(&url("a"));
-            pool.begin_outage(&mut random);
+            pool.begin_outage(true, &mut random);
             let next = pool.next().expect("a server");
             *firsts.entry(next.url.host().to_owned()).or_insert(0) += 1;
         }

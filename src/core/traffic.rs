@@ -12,7 +12,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::outbox::{Accepted, Batch, Outgoing, Pong, Urgency};
 use crate::outcome::Outcome;
 use crate::protocol::{Message, check_publish, check_queue, check_reply, check_subscribe};
-use crate::subscriptions::{End, PendingLimits, Slot, Subscriber, Target, end_inbox};
+use crate::subscriptions::{
+    ConsumerView, End, PendingLimits, Rest, Slot, Subscriber, Target, end_inbox,
+};
 use crate::sync::Arc;
 
 impl Core {
@@ -24,12 +26,21 @@ impl Core {
         }
         match self.outbox.publish(outgoing, urgency, !self.on_own_thread())? {
             Accepted::Queued(batch) => self.write(batch, urgency),
-            Accepted::Dropped => {
-                let message = Message::new(outgoing.subject, outgoing.payload.to_vec());
-                self.notice(ErrorNotice::MessageDiscarded(message));
-            }
+            Accepted::Dropped => self.discarded(outgoing),
         }
         Ok(())
+    }
+
+    /// Tells that a message was dropped.
+    fn discarded(&self, outgoing: Outgoing<'_>) {
+        let mut message = Message::new(outgoing.subject, outgoing.payload.to_vec());
+        if let Some(reply) = outgoing.reply {
+            message = message.with_reply(reply);
+        }
+        if let Some(headers) = outgoing.headers {
+            message = message.with_headers(headers.clone());
+        }
+        self.notice(ErrorNotice::MessageDiscarded(message));
     }
 
     /// Writes a batch if the caller got the turn.
@@ -65,6 +76,7 @@ impl Core {
         if let Some(queue) = queue {
             check_queue(queue)?;
         }
+        self.check_subscribe_line(subject, queue)?;
         self.check_open()?;
         let make = |sid| {
             Subscriber::new(sid, subject.to_owned(), queue.map(str::to_owned), target, limits)
@@ -73,6 +85,19 @@ impl Core {
         let subscriber = self.registry.insert(make, registered, send)?;
         self.write(self.outbox.kick(), Urgency::Now);
         Ok(subscriber)
+    }
+
+    /// A line that is too long would cost the connection, and every connection after it, because it
+    /// would be announced again.
+    fn check_subscribe_line(&self, subject: &str, queue: Option<&str>) -> Result<()> {
+        // `SUB`, three blanks, the longest sid and the line end.
+        let line = subject.len() + queue.map_or(0, str::len) + 3 + 3 + 20 + 2;
+        let most = self.config.outbox.control_line;
+        if line > most {
+            let text = format!("the SUB line takes {line} bytes, the control line has {most}");
+            return Err(Error::new(ErrorKind::MaxControlLine, text));
+        }
+        Ok(())
     }
 
     /// No new work on a connection that ends.
@@ -92,13 +117,21 @@ impl Core {
         if matches!(end, End::Unsubscribed) {
             subscriber.discard();
         }
-        let removed = self.registry.remove(subscriber.sid(), |line| self.outbox.control(line));
+        let mut told = false;
+        self.registry.remove(subscriber.sid(), |line| {
+            self.outbox.control(line);
+            told = true;
+        });
         if let Target::Pull(mailbox) = subscriber.target() {
-            // Unsubscribing throws away what waits; every other end leaves it readable.
-            let keep = !matches!(end, End::Unsubscribed);
-            end_inbox(mailbox, end, keep);
+            // Unsubscribing throws away what waits; every other end leaves it readable, with what
+            // is on its way.
+            let rest = match end {
+                End::Unsubscribed => Rest::Drop,
+                _ => Rest::Keep { until: subscriber.admitted() },
+            };
+            end_inbox(mailbox, end, rest);
         }
-        if removed {
+        if told {
             self.write(self.outbox.kick(), Urgency::Idle);
         }
     }
@@ -128,8 +161,7 @@ impl Core {
             }
             Ok(Accepted::Dropped) => {
                 self.requests.forget(slot.token());
-                let message = Message::new(outgoing.subject, outgoing.payload.to_vec());
-                self.notice(ErrorNotice::MessageDiscarded(message));
+                self.discarded(outgoing);
                 Err(Error::new(
                     ErrorKind::OutboxFull,
                     "the outbox is full; the request was dropped",
@@ -163,6 +195,13 @@ impl Core {
         if let Some(sid) = sid {
             self.registry.remove(sid, |line| self.outbox.control(line));
         }
+    }
+
+    /// Tells that a slow consumer has recovered.
+    pub(crate) fn tell_recovered(&self, subscriber: &Arc<Subscriber>) {
+        let view = ConsumerView::new(Arc::<Subscriber>::clone(subscriber));
+        self.notice(ErrorNotice::SlowConsumerRecovered(view));
+        subscriber.recovered();
     }
 
     /// A round trip to the server: when it returns, the server has seen everything that this thread

@@ -42,8 +42,16 @@ impl Frame {
         (self.0 & ((1 << LENGTH_BITS) - 1)) as usize
     }
 
+    fn kind(self) -> Kind {
+        match self.0 >> LENGTH_BITS {
+            0 => Kind::Data,
+            1 => Kind::Control,
+            _ => Kind::Ping,
+        }
+    }
+
     fn is(self, kind: Kind) -> bool {
-        self.0 >> LENGTH_BITS == kind as u32
+        self.kind() == kind
     }
 }
 
@@ -61,8 +69,9 @@ pub(super) struct Frames {
     written_messages: u64,
 }
 
-/// Memory that a buffer keeps when it is empty.
-const KEEP: usize = 256 * 1024;
+/// Memory that a buffer keeps when it is empty: enough for a burst to go round without allocating,
+/// whatever peak there was before.
+const KEEP: usize = 1024 * 1024;
 
 impl Frames {
     pub(super) fn new() -> Self {
@@ -93,11 +102,16 @@ impl Frames {
         self.head > self.frame_start
     }
 
+    /// Whether a part of a batch is left: its PINGs count as sent, so nothing may overtake it.
+    pub(super) fn has_cut(&self) -> bool {
+        self.cut_end > self.head
+    }
+
     /// Cuts the next batch: whole frames of at most `most` bytes together, or one. Returns its
     /// length and the number of flush PINGs in it that were not in a batch before. What is left of
     /// an earlier batch comes first, alone.
     pub(super) fn cut(&mut self, most: usize) -> (usize, usize) {
-        if self.cut_end > self.head {
+        if self.has_cut() {
             return (self.cut_end - self.head, 0);
         }
         let (mut length, mut pings) = (0, 0);
@@ -146,23 +160,26 @@ impl Frames {
 
     /// Empties the buffer and gives back the memory of a peak.
     fn reset(&mut self) {
-        let shrink = self.bytes.capacity() > KEEP && self.bytes.len() < self.bytes.capacity() / 4;
-        let (mut bytes, mut frames) =
-            (std::mem::take(&mut self.bytes), std::mem::take(&mut self.frames));
-        if shrink {
-            (bytes, frames) = (Vec::new(), Vec::new());
+        let mut bytes = std::mem::take(&mut self.bytes);
+        let mut frames = std::mem::take(&mut self.frames);
+        if bytes.capacity() > KEEP {
+            bytes = Vec::new();
+        }
+        if frames.capacity() > KEEP / 16 {
+            frames = Vec::new();
         }
         bytes.clear();
         frames.clear();
         *self = Self { bytes, frames, ..Self::default() };
     }
 
-    /// Moves the messages that `wanted` says yes to into `kept`; true is returned if the first
-    /// frame was a message that had been given to the kernel in part, which is never moved.
-    pub(super) fn drain_messages(
+    /// Moves the frames that `wanted` says yes to, by kind and bytes, into `kept`. Returns whether
+    /// the first frame was a message that had been given to the kernel in part, which is never
+    /// moved.
+    pub(super) fn drain(
         &mut self,
         kept: &mut Self,
-        mut wanted: impl FnMut(&[u8]) -> bool,
+        mut wanted: impl FnMut(Kind, &[u8]) -> bool,
     ) -> bool {
         let torn = self.is_torn();
         let mut torn_message = false;
@@ -170,12 +187,9 @@ impl Frames {
         for (index, frame) in self.frames.iter().enumerate().skip(self.first) {
             let bytes = self.bytes.get(start..start + frame.length()).unwrap_or_default();
             start += frame.length();
-            if !frame.is(Kind::Data) {
-                continue;
-            }
             if torn && index == self.first {
-                torn_message = true;
-            } else if wanted(bytes) {
+                torn_message = frame.is(Kind::Data);
+            } else if wanted(frame.kind(), bytes) {
                 kept.bytes.extend_from_slice(bytes);
                 kept.frames.push(*frame);
             }
@@ -189,12 +203,6 @@ impl Frames {
         let rest = self.frames.get(self.first..).unwrap_or_default();
         let bytes = rest.iter().map(|frame| frame.length()).sum();
         (bytes, rest.iter().filter(|frame| frame.is(Kind::Data)).count() as u64)
-    }
-
-    /// Whether a frame is longer than that.
-    pub(super) fn has_longer_than(&self, length: usize) -> bool {
-        let rest = self.frames.get(self.first..).unwrap_or_default();
-        rest.iter().any(|frame| frame.length() > length)
     }
 }
 
@@ -240,7 +248,7 @@ mod tests {
         frames.cut(100);
         frames.advance(6);
         let mut kept = Frames::new();
-        assert!(frames.drain_messages(&mut kept, |_| true));
+        assert!(frames.drain(&mut kept, |kind, _| kind == Kind::Data));
         assert_eq!(kept.totals(), (4, 1));
         assert_eq!(kept.front(4), b"dddd");
         assert!(!kept.is_torn());

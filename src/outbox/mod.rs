@@ -6,7 +6,7 @@
 //!
 //! ```text
 //!   publish, control, ping ─▶ pending ─swap─▶ taken ─batch of ≤ 64 KiB─▶ socket
-//!   PONG, keep-alive PING ──▶ urgent ──────(between two frames)────────▶ socket
+//!   PONG, keep-alive PING ──▶ urgent ──────(between two batches)────────▶ socket
 //! ```
 //!
 //! Invariants: `pending` and `taken` hold whole frames, except that the first frame of `taken` may

@@ -17,8 +17,8 @@ impl Outbox {
         }
     }
 
-    /// The connection is up. Messages that this server would refuse for their size are taken out;
-    /// their number is returned.
+    /// The connection is up. Messages that this server would refuse for their size or headers are
+    /// taken out; their number is returned.
     pub(crate) fn begin(&self, epoch: u64, stream: Arc<dyn Stream>, limits: ServerLimits) -> u64 {
         let mut state = self.state.lock();
         if state.phase != Phase::Opening {
@@ -29,7 +29,7 @@ impl Outbox {
         state.stream = Some(stream);
         state.limits = limits;
         state.broken = false;
-        let dropped = state.drop_oversized();
+        let dropped = state.drop_refused();
         self.wake_flusher(&mut state);
         dropped
     }
@@ -55,17 +55,17 @@ impl Outbox {
         while state.writing && Instant::now() < deadline {
             self.turn_back.wait_until(&mut state, Some(deadline));
         }
-        state.collect_remains()
+        let remains = state.collect_remains();
+        self.turn_back.notify_all();
+        remains
     }
 
     /// No more publishing; the flusher writes what is there.
     pub(crate) fn close(&self) {
         let mut state = self.state.lock();
-        state.phase = match state.phase {
-            Phase::Up => Phase::Closing,
-            Phase::Closed => Phase::Closed,
-            _ => Phase::Closing,
-        };
+        if state.phase != Phase::Closed {
+            state.phase = Phase::Closing;
+        }
         self.wake_flusher(&mut state);
         self.room.notify_all();
     }
@@ -109,6 +109,7 @@ impl Outbox {
     /// Refuses publishing from now on: the connection drains.
     pub(crate) fn refuse_publishing(&self) {
         self.state.lock().draining = true;
+        self.room.notify_all();
     }
 }
 
@@ -124,6 +125,7 @@ mod tests {
     use super::*;
     use crate::error::ErrorKind;
     use crate::outcome::Outcome;
+    use crate::protocol::Headers;
     use crate::sync::{Mutex, Rank};
 
     /// A stream that takes so many bytes a write, then fails or is full.
@@ -161,6 +163,8 @@ mod tests {
         }
 
         fn shutdown(&self) {}
+
+        fn finish(&self) {}
 
         fn local_addr(&self) -> Option<SocketAddr> {
             None
@@ -286,6 +290,54 @@ mod tests {
         assert!(Arc::ptr_eq(&outbox.pong().expect("the second flush"), &second));
         assert!(outbox.pong().is_none(), "the keep-alive ping");
         assert!(outbox.pong().is_none(), "a surplus PONG");
+    }
+
+    #[test]
+    fn a_keep_alive_ping_never_overtakes_a_flush_whose_batch_was_begun() {
+        let outbox = outbox(1 << 20, OutboxPolicy::Error);
+        let stream = Slot::new([Ok(0)]);
+        up(&outbox, 1, &stream);
+        publish(&outbox, "1").expect("room");
+        let flush_pong = Pong::new(Outcome::new());
+        outbox.ping(Arc::clone(&flush_pong)).expect("up");
+        let batch = outbox.state.lock().take_batch().expect("something to write");
+        outbox.write_inline(batch, Urgency::Now).expect("no room, no error");
+        outbox.keep_alive();
+        outbox.answer_ping();
+        flush(&outbox);
+        assert_eq!(stream.text(), "PUB a 1\r\n1\r\nPING\r\nPING\r\nPONG\r\n");
+        assert!(outbox.pong().is_some() && outbox.pong().is_none());
+    }
+
+    #[test]
+    fn what_was_subscribed_while_opening_reaches_the_server_beside_a_refused_message() {
+        let outbox = outbox(1 << 20, OutboxPolicy::Error);
+        publish(&outbox, "larger than ten").expect("room");
+        outbox.open();
+        outbox.control(b"SUB b 1\r\n");
+        let stream = Slot::new([]);
+        let limits = ServerLimits { max_payload: 10, headers: true };
+        assert_eq!(outbox.begin(1, Arc::<Slot>::clone(&stream), limits), 1);
+        flush(&outbox);
+        assert_eq!(stream.text(), "SUB b 1\r\n");
+        assert_eq!(outbox.pending(), (0, 0));
+    }
+
+    #[test]
+    fn a_kept_message_with_headers_does_not_go_to_a_server_without() {
+        let outbox = outbox(1 << 20, OutboxPolicy::Error);
+        let mut headers = Headers::new();
+        headers.append("a", "b").expect("a header");
+        let outgoing =
+            Outgoing { subject: "a", reply: None, headers: Some(&headers), payload: b"" };
+        outbox.publish(outgoing, Urgency::Idle, false).expect("room");
+        publish(&outbox, "plain").expect("room");
+        outbox.open();
+        let stream = Slot::new([]);
+        let limits = ServerLimits { max_payload: 0, headers: false };
+        assert_eq!(outbox.begin(1, Arc::<Slot>::clone(&stream), limits), 1);
+        flush(&outbox);
+        assert_eq!(stream.text(), "PUB a 5\r\nplain\r\n");
     }
 
     #[test]

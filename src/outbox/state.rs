@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::frames::Frames;
+use super::frames::{Frames, Kind};
 use super::pongs::{Pong, PongLine};
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::{Headers, announced_size};
@@ -233,8 +233,8 @@ impl State {
             urgent: Vec::new(),
             length: 0,
         };
-        // The urgent lane goes between two frames, never into one.
-        if !self.urgent.is_empty() && !self.taken.is_torn() {
+        // The urgent lane goes between two batches: the PINGs of a batch are expected in its place.
+        if !self.urgent.is_empty() && !self.taken.has_cut() {
             self.pongs.leave_urgent();
             batch.urgent = std::mem::take(&mut self.urgent);
         } else {
@@ -279,10 +279,11 @@ impl State {
     /// Keeps the messages of a lost connection, drops the rest.
     pub(super) fn collect_remains(&mut self) -> Remains {
         let mut kept = Frames::new();
-        if self.taken.drain_messages(&mut kept, |_| true) {
+        let is_message = |kind, _: &[u8]| kind == Kind::Data;
+        if self.taken.drain(&mut kept, is_message) {
             self.torn += 1;
         }
-        self.pending.drain_messages(&mut kept, |_| true);
+        self.pending.drain(&mut kept, is_message);
         (self.bytes, self.messages) = kept.totals();
         self.pending = kept;
         self.urgent.clear();
@@ -293,16 +294,15 @@ impl State {
         Remains { pongs: self.pongs.clear() }
     }
 
-    /// Takes out messages that this server would close the connection for. Returns their number.
-    pub(super) fn drop_oversized(&mut self) -> u64 {
-        let most = self.limits.max_payload;
-        if most == 0 || !self.pending.has_longer_than(most) {
-            return 0;
-        }
+    /// Takes out messages that this server would close the connection for: larger than it accepts,
+    /// or with headers that it does not know. Returns their number.
+    pub(super) fn drop_refused(&mut self) -> u64 {
+        let ServerLimits { max_payload: most, headers } = self.limits;
         let before = self.messages;
         let mut kept = Frames::new();
-        self.pending.drain_messages(&mut kept, |frame| {
-            announced_size(frame).is_none_or(|size| size <= most as u64)
+        self.pending.drain(&mut kept, |kind, frame| {
+            let fits = most == 0 || announced_size(frame).is_none_or(|size| size <= most as u64);
+            kind != Kind::Data || (fits && (headers || !frame.starts_with(b"HPUB")))
         });
         (self.bytes, self.messages) = kept.totals();
         self.pending = kept;

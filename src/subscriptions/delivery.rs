@@ -8,14 +8,19 @@ use std::collections::VecDeque;
 use super::subscriber::{Inbox, Item, release};
 use crate::sync::assert_unlocked;
 
-/// Hands out messages, in order, until the mailbox ends; returns after the current message if it
-/// was cut short.
-pub(crate) fn deliver(inbox: &Inbox, handle: impl FnMut(Item)) {
-    hand_out(inbox, handle);
-    inbox.mark_delivered();
+/// Tells the queue that its thread is done, however it ends.
+struct Delivered<'a>(&'a Inbox);
+
+impl Drop for Delivered<'_> {
+    fn drop(&mut self) {
+        self.0.mark_delivered();
+    }
 }
 
-fn hand_out(inbox: &Inbox, mut handle: impl FnMut(Item)) {
+/// Hands out messages, in order, until the mailbox ends; returns after the current message if it
+/// was cut short.
+pub(crate) fn deliver(inbox: &Inbox, mut handle: impl FnMut(Item)) {
+    let _delivered = Delivered(inbox);
     let mut batch = VecDeque::new();
     while inbox.take_all(&mut batch) {
         while let Some(item) = batch.pop_front() {

@@ -4,8 +4,8 @@
 //! subscription pops one by one, from any number of threads; a dispatcher's thread takes all there
 //! is. Limits are not here but in `consumer.rs`: a mailbox takes what it is given.
 //!
-//! Invariants: after `end` nothing is added; what is there is handed out unless `end` threw it
-//! away; every waiter is woken by `end`.
+//! Invariants: past the end nothing is added; what is there is handed out unless `end` threw it
+//! away; every waiter is woken by `end`. An end that keeps lies behind the messages on their way.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,6 +25,15 @@ pub(crate) enum Empty {
     Ended(End),
 }
 
+/// What becomes of the messages of a queue that ends.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Rest {
+    /// They are still handed out, also those on their way, until so many have been added.
+    Keep { until: u64 },
+    /// They are thrown away.
+    Drop,
+}
+
 /// The queue of one consumer.
 #[derive(Debug)]
 pub(crate) struct Mailbox<T> {
@@ -40,8 +49,18 @@ struct State<T> {
     waiting: usize,
     refused: Option<ServerError>,
     end: Option<End>,
+    /// Messages added so far, and the number with which a keeping end is reached.
+    added: u64,
+    end_at: u64,
     /// The dispatcher's thread has handed out everything and is done.
     delivered: bool,
+}
+
+impl<T> State<T> {
+    /// Why nothing more comes, once everything on its way has arrived.
+    fn reached_end(&self) -> Option<&End> {
+        self.end.as_ref().filter(|_| self.added >= self.end_at)
+    }
 }
 
 impl<T> Mailbox<T> {
@@ -51,6 +70,8 @@ impl<T> Mailbox<T> {
             waiting: 0,
             refused: None,
             end: None,
+            added: 0,
+            end_at: 0,
             delivered: false,
         };
         Self {
@@ -60,14 +81,15 @@ impl<T> Mailbox<T> {
         }
     }
 
-    /// Adds messages, in order, and leaves the vector empty. After the end it does nothing and
+    /// Adds messages, in order, and leaves the vector empty. Past the end it does nothing and
     /// returns false.
     pub(crate) fn push_all(&self, items: &mut Vec<T>) -> bool {
         let mut state = self.state.lock();
-        if state.end.is_some() {
+        if state.end.is_some() && (self.is_cut_short() || state.added >= state.end_at) {
             return false;
         }
         let several = items.len() > 1;
+        state.added += items.len() as u64;
         state.items.extend(items.drain(..));
         let waiting = state.waiting;
         drop(state);
@@ -91,7 +113,7 @@ impl<T> Mailbox<T> {
             if let Some(error) = state.refused.take() {
                 return Err(Empty::Refused(error));
             }
-            if let Some(end) = &state.end {
+            if let Some(end) = state.reached_end() {
                 return Err(Empty::Ended(end.clone()));
             }
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
@@ -113,7 +135,7 @@ impl<T> Mailbox<T> {
         if let Some(error) = state.refused.take() {
             return Err(Empty::Refused(error));
         }
-        match &state.end {
+        match state.reached_end() {
             Some(end) => Err(Empty::Ended(end.clone())),
             None => Err(Empty::Timeout),
         }
@@ -129,7 +151,7 @@ impl<T> Mailbox<T> {
                 shrink(&mut state.items);
                 return true;
             }
-            if state.end.is_some() {
+            if state.reached_end().is_some() {
                 return false;
             }
             state.waiting += 1;
@@ -138,18 +160,24 @@ impl<T> Mailbox<T> {
         }
     }
 
-    /// Ends the queue. `keep` says whether what is there is still handed out; otherwise it is
-    /// returned.
+    /// Ends the queue; what is thrown away is returned.
     #[must_use]
-    pub(crate) fn end(&self, end: End, keep: bool) -> VecDeque<T> {
+    pub(crate) fn end(&self, end: End, rest: Rest) -> VecDeque<T> {
         let dropped = {
             let mut state = self.state.lock();
+            let first = state.end.is_none();
             state.end.get_or_insert(end);
-            if keep { VecDeque::new() } else { std::mem::take(&mut state.items) }
+            match rest {
+                Rest::Keep { until } => {
+                    state.end_at = if first { until } else { state.end_at.min(until) };
+                    VecDeque::new()
+                }
+                Rest::Drop => {
+                    self.cut_short.store(true, Ordering::Release);
+                    std::mem::take(&mut state.items)
+                }
+            }
         };
-        if !keep {
-            self.cut_short.store(true, Ordering::Release);
-        }
         self.arrived.notify_all();
         dropped
     }
@@ -204,11 +232,14 @@ mod tests {
     fn messages_come_out_in_order_and_stay_readable_after_a_keeping_end() {
         let mailbox = Mailbox::new();
         assert!(mailbox.push_all(&mut vec![1, 2]));
-        assert!(mailbox.end(End::Drained, true).is_empty());
-        let mut late = vec![3];
-        assert!(!mailbox.push_all(&mut late) && late == [3]);
+        assert!(mailbox.end(End::Drained, Rest::Keep { until: 3 }).is_empty());
         assert_eq!(mailbox.pop(None).expect("first"), 1);
         assert_eq!(mailbox.try_pop().expect("second"), 2);
+        assert!(matches!(mailbox.try_pop(), Err(Empty::Timeout)), "one is on its way");
+        assert!(mailbox.push_all(&mut vec![3]));
+        let mut late = vec![4];
+        assert!(!mailbox.push_all(&mut late) && late == [4]);
+        assert_eq!(mailbox.try_pop().expect("third"), 3);
         assert!(matches!(mailbox.pop(None), Err(Empty::Ended(End::Drained))));
     }
 
@@ -216,7 +247,7 @@ mod tests {
     fn an_end_that_does_not_keep_gives_back_what_waited() {
         let mailbox = Mailbox::new();
         assert!(mailbox.push_all(&mut vec![1, 2]));
-        assert_eq!(mailbox.end(End::Unsubscribed, false), [1, 2]);
+        assert_eq!(mailbox.end(End::Unsubscribed, Rest::Drop), [1, 2]);
         assert!(mailbox.is_cut_short());
         assert!(!mailbox.take_all(&mut VecDeque::new()));
     }
@@ -239,7 +270,7 @@ mod tests {
                 std::thread::Builder::new().spawn(move || mailbox.pop(Some(far))).expect("a thread")
             })
             .collect();
-        let _ = mailbox.end(End::Unsubscribed, false);
+        let _ = mailbox.end(End::Unsubscribed, Rest::Drop);
         for waiter in waiters {
             let result = waiter.join().expect("no panic");
             assert!(matches!(result, Err(Empty::Ended(End::Unsubscribed))));

@@ -20,7 +20,7 @@ mod subscriber;
 pub(crate) use consumer::End;
 pub use consumer::{Consumer, ConsumerStatus, ConsumerView, PendingLimits};
 pub(crate) use delivery::deliver;
-pub(crate) use mailbox::Empty;
+pub(crate) use mailbox::{Empty, Rest};
 pub(crate) use registry::Registry;
 pub(crate) use requests::{Requests, Slot};
 pub(crate) use router::{Routed, Router};

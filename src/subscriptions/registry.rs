@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::consumer::{ConsumerStatus, End};
 use super::subscriber::Subscriber;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::{encode_subscribe, encode_unsubscribe};
 use crate::sync::{Arc, Mutex, Rank};
 
@@ -32,12 +32,20 @@ struct State {
     next_sid: u64,
     /// Whether a server knows the subscriptions: what changes must be sent.
     announced: bool,
+    /// The connection drains: nothing new is let in.
+    draining: bool,
     ended: Option<End>,
 }
 
 impl Registry {
     pub(crate) fn new() -> Self {
-        let state = State { live: BTreeMap::new(), next_sid: 1, announced: false, ended: None };
+        let state = State {
+            live: BTreeMap::new(),
+            next_sid: 1,
+            announced: false,
+            draining: false,
+            ended: None,
+        };
         Self { state: Mutex::new(Rank::Registry, state), version: AtomicU64::new(1) }
     }
 
@@ -52,6 +60,9 @@ impl Registry {
         let mut state = self.state.lock();
         if let Some(end) = &state.ended {
             return Err(end.error());
+        }
+        if state.draining {
+            return Err(Error::new(ErrorKind::Draining, "the connection is draining"));
         }
         let sid = state.next_sid;
         state.next_sid += 1;
@@ -96,10 +107,14 @@ impl Registry {
         if live && state.announced && subscriber.status() == ConsumerStatus::Active {
             // The server counts from the SUB that it knows, which after a reconnect is not the
             // first.
-            let remaining = subscriber.remaining().filter(|remaining| *remaining > 0);
-            send_unsubscribe(subscriber.sid(), remaining, send);
+            send_unsubscribe(subscriber.sid(), subscriber.server_max(), send);
         }
         live && subscriber.is_complete()
+    }
+
+    /// Lets nothing new in: the connection drains.
+    pub(crate) fn refuse_new(&self) {
+        self.state.lock().draining = true;
     }
 
     /// Marks a subscription as draining and unsubscribes it at the server. Returns whether it was
@@ -139,7 +154,7 @@ impl Registry {
                 continue;
             }
             encode_subscribe(out, subscriber.subject(), subscriber.queue(), *sid);
-            if let Some(remaining) = subscriber.remaining() {
+            if let Some(remaining) = subscriber.announce() {
                 encode_unsubscribe(out, *sid, Some(remaining));
             }
             count += 1;
@@ -211,6 +226,25 @@ mod tests {
         assert!(registry.remove(1, |line| sent.extend_from_slice(line)));
         assert!(registry.remove(2, |_| panic!("its UNSUB went with the drain")));
         assert_eq!(sent, b"SUB c 3\r\nUNSUB 1\r\n");
+    }
+
+    #[test]
+    fn the_server_is_told_a_number_that_counts_from_its_own_first_message() {
+        let registry = Registry::new();
+        let mut sent = Vec::new();
+        let many = add(&registry, "a", &mut sent);
+        registry.announce_all(&mut Vec::new());
+        for _ in 0..5 {
+            let _ = many.admit(1);
+        }
+        assert!(!registry.set_max(&many, 10, |line| sent.extend_from_slice(line)));
+        assert_eq!(sent, b"UNSUB 1 10\r\n");
+        sent.clear();
+        registry.announce_all(&mut sent);
+        assert_eq!(sent, b"SUB a 1\r\nUNSUB 1 5\r\n");
+        sent.clear();
+        assert!(!registry.set_max(&many, 7, |line| sent.extend_from_slice(line)));
+        assert_eq!(sent, b"UNSUB 1 2\r\n");
     }
 
     #[test]

@@ -5,14 +5,15 @@
 //! are exact once both are at rest; nothing but the pending limits is decided by them.
 //!
 //! Slow consumer: the flag goes `QUICK → SLOW` by the reader when it drops the first message,
-//! `SLOW → ANNOUNCED` by the reader once the notice is queued, and back to `QUICK` by whoever first
-//! sees that half of the limit is free again. So a recovery is never told before its beginning.
+//! `SLOW → ANNOUNCED` by the reader once the notice is queued, to `RECOVERING` by whoever first
+//! sees that half of the limit is free again, and back to `QUICK` once that notice is queued. So
+//! notices of two episodes never change places; a first drop while `RECOVERING` stays untold.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use super::consumer::{Consumer, ConsumerStatus, End, PendingLimits};
-use super::mailbox::Mailbox;
+use super::mailbox::{Mailbox, Rest};
 use crate::protocol::Message;
 use crate::sync::Arc;
 
@@ -34,9 +35,9 @@ pub(super) fn deposit(inbox: &Inbox, items: &mut Vec<Item>) {
     }
 }
 
-/// Ends a queue. `keep` says whether what is there is still handed out.
-pub(crate) fn end_inbox(inbox: &Inbox, end: End, keep: bool) {
-    release(inbox.end(end, keep));
+/// Ends a queue; `rest` says what becomes of what is there.
+pub(crate) fn end_inbox(inbox: &Inbox, end: End, rest: Rest) {
+    release(inbox.end(end, rest));
 }
 
 /// Takes messages that nobody will read off their subscription's counts.
@@ -64,6 +65,7 @@ const ENDED: u8 = 2;
 const QUICK: u8 = 0;
 const SLOW: u8 = 1;
 const ANNOUNCED: u8 = 2;
+const RECOVERING: u8 = 3;
 
 /// What to do with a message that has arrived.
 #[derive(Debug, PartialEq, Eq)]
@@ -92,6 +94,11 @@ pub(crate) struct Subscriber {
     dropped: AtomicU64,
     /// Messages that the server has sent, dropped ones included: what its own count says.
     received: AtomicU64,
+    /// What `received` was when the server in use was told of the subscription: it counts from
+    /// there.
+    base: AtomicU64,
+    /// Messages that went to the queue.
+    admitted: AtomicU64,
     /// The number of messages after which the subscription ends; 0 is no end.
     max: AtomicU64,
     slow: AtomicU8,
@@ -120,6 +127,8 @@ impl Subscriber {
             delivered: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
             received: AtomicU64::new(0),
+            base: AtomicU64::new(0),
+            admitted: AtomicU64::new(0),
             max: AtomicU64::new(0),
             slow: AtomicU8::new(QUICK),
             state: AtomicU8::new(ACTIVE),
@@ -159,6 +168,7 @@ impl Subscriber {
             let first = self.slow.compare_exchange(QUICK, SLOW, Ordering::SeqCst, Ordering::SeqCst);
             return Admission::Drop { first: first.is_ok() };
         }
+        self.admitted.fetch_add(1, Ordering::SeqCst);
         self.pending_messages.fetch_add(1, Ordering::AcqRel);
         self.pending_bytes.fetch_add(size, Ordering::AcqRel);
         Admission::Take
@@ -175,13 +185,30 @@ impl Subscriber {
         self.max.store(max, Ordering::SeqCst);
     }
 
-    /// What the server still has to send before the subscription ends, if it is to end.
-    pub(crate) fn remaining(&self) -> Option<u64> {
+    /// A server is told of the subscription now and counts from here. Returns what it still has to
+    /// send before the subscription ends, if it is to end. Reader thread only.
+    pub(crate) fn announce(&self) -> Option<u64> {
+        let received = self.received.load(Ordering::SeqCst);
+        self.base.store(received, Ordering::SeqCst);
         let max = self.max.load(Ordering::SeqCst);
-        (max != 0).then(|| max.saturating_sub(self.received.load(Ordering::SeqCst)))
+        (max != 0).then(|| max.saturating_sub(received))
     }
 
-    /// A message leaves the queue for the program. Returns whether that ends a slow episode.
+    /// The number of messages, as the server in use counts them, after which the subscription ends;
+    /// none if so many have been sent already.
+    pub(crate) fn server_max(&self) -> Option<u64> {
+        let max = self.max.load(Ordering::SeqCst);
+        let open = max > self.received.load(Ordering::SeqCst);
+        open.then(|| max.saturating_sub(self.base.load(Ordering::SeqCst)))
+    }
+
+    /// Messages that went, or are on their way, to the queue.
+    pub(crate) fn admitted(&self) -> u64 {
+        self.admitted.load(Ordering::SeqCst)
+    }
+
+    /// A message leaves the queue for the program. Returns whether that ends a slow episode: the
+    /// caller tells so, then calls `recovered`.
     #[must_use]
     pub(crate) fn hand_out(&self, size: u64) -> bool {
         self.delivered.fetch_add(1, Ordering::Relaxed);
@@ -193,6 +220,11 @@ impl Subscriber {
     pub(crate) fn release(&self, size: u64) {
         self.pending_messages.fetch_sub(1, Ordering::AcqRel);
         self.pending_bytes.fetch_sub(size, Ordering::AcqRel);
+    }
+
+    /// The notice of a recovery is queued.
+    pub(crate) fn recovered(&self) {
+        self.slow.store(QUICK, Ordering::SeqCst);
     }
 
     /// The notice of a slow episode is queued. Returns whether the episode is over already.
@@ -211,7 +243,7 @@ impl Subscriber {
             && self.pending_bytes.load(Ordering::SeqCst) <= half(&self.most_bytes)
             && self
                 .slow
-                .compare_exchange(ANNOUNCED, QUICK, Ordering::SeqCst, Ordering::SeqCst)
+                .compare_exchange(ANNOUNCED, RECOVERING, Ordering::SeqCst, Ordering::SeqCst)
                 .is_ok()
     }
 
@@ -338,7 +370,9 @@ mod tests {
         few.set_max(3);
         assert_eq!(few.admit(1), Admission::Take);
         assert_eq!(few.admit(1), Admission::Drop { first: true });
-        assert_eq!(few.remaining(), Some(1));
+        assert_eq!(few.server_max(), Some(3));
+        assert_eq!(few.announce(), Some(1));
+        assert_eq!(few.server_max(), Some(1));
         assert!(!few.is_complete());
         assert_eq!(few.admit(1), Admission::Drop { first: false });
         assert!(few.is_complete());

@@ -1,8 +1,8 @@
 //! Host names to addresses, within a deadline that the operating system does not know.
 //!
 //! The system's resolver cannot be cut off, so it runs on a thread of its own, which is left behind
-//! when the deadline passes. At most one such thread exists for a [`Resolution`]: a later attempt
-//! for the same host waits for the one under way instead of starting another.
+//! when the deadline passes. At most one such thread exists for each host: a later attempt for the
+//! same host waits for the one under way instead of starting another.
 //!
 //! The resolving thread holds nothing but the slot for its answer.
 
@@ -18,7 +18,7 @@ type Answer = Result<Vec<SocketAddr>>;
 /// The name look-ups of one connection.
 #[derive(Debug)]
 pub(crate) struct Resolution {
-    under_way: Mutex<Option<UnderWay>>,
+    under_way: Mutex<Vec<UnderWay>>,
     resolve: fn(&str, u16) -> std::io::Result<Vec<SocketAddr>>,
 }
 
@@ -36,7 +36,7 @@ impl Resolution {
 
     /// With another resolver, for tests.
     pub(crate) fn with(resolve: fn(&str, u16) -> std::io::Result<Vec<SocketAddr>>) -> Self {
-        Self { under_way: Mutex::new(Rank::Leaf, None), resolve }
+        Self { under_way: Mutex::new(Rank::Lookups, Vec::new()), resolve }
     }
 
     /// All addresses of the host, before the deadline.
@@ -53,7 +53,7 @@ impl Resolution {
         let answer = cancel.wait_for(deadline, poll, || current.answer.lock().take());
         match answer {
             Ok(Some(answer)) => {
-                *self.under_way.lock() = None;
+                self.forget(&current);
                 answer
             }
             Ok(None) => Err(Error::new(
@@ -65,9 +65,11 @@ impl Resolution {
     }
 
     fn join_or_start(&self, host: &str, port: u16, cancel: &Arc<Cancel>) -> Result<UnderWay> {
-        let mut slot = self.under_way.lock();
+        let mut under_way = self.under_way.lock();
+        // An answer that nobody came for may be out of date by now.
+        under_way.retain(|known| known.answer.lock().is_none());
         if let Some(current) =
-            slot.as_ref().filter(|current| current.host == host && current.port == port)
+            under_way.iter().find(|known| known.host == host && known.port == port)
         {
             return Ok(current.clone());
         }
@@ -76,8 +78,8 @@ impl Resolution {
             port,
             answer: Arc::new(Mutex::new(Rank::Leaf, None)),
         };
-        *slot = Some(current.clone());
-        drop(slot);
+        under_way.push(current.clone());
+        drop(under_way);
         let (answer, cancel) = (Arc::clone(&current.answer), Arc::clone(cancel));
         let (name, resolve) = (host.to_owned(), self.resolve);
         let started = sync::spawn("nats-resolve".to_owned(), 0, move || {
@@ -96,10 +98,14 @@ impl Resolution {
             cancel.nudge();
         });
         if let Err(error) = started {
-            *self.under_way.lock() = None;
+            self.forget(&current);
             return Err(error);
         }
         Ok(current)
+    }
+
+    fn forget(&self, done: &UnderWay) {
+        self.under_way.lock().retain(|known| !Arc::ptr_eq(&known.answer, &done.answer));
     }
 }
 

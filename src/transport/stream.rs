@@ -31,6 +31,10 @@ pub(crate) trait Stream: Send + Sync + fmt::Debug {
     /// it.
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize>;
 
+    /// Ends writing: the other side reads what was written, then the end. It then closes, which
+    /// ends reading; `shutdown` at once could make the kernel throw away what it still holds.
+    fn finish(&self);
+
     /// Ends both directions; a blocked read or write returns at once. May be called many times.
     fn shutdown(&self);
 
@@ -109,7 +113,6 @@ impl Cancel {
 
     /// Asks whoever waits to look again.
     pub(crate) fn nudge(&self) {
-        // The lock makes sure that a waiter which has just looked is already waiting.
         drop(self.state.lock());
         self.changed.notify_all();
     }

@@ -10,7 +10,7 @@ use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 use super::resolve::Resolution;
 use super::stream::{Cancel, Cancelled, Connector, Stream};
@@ -84,6 +84,14 @@ impl TcpConnector {
             Err(Cancelled) => {
                 return Err(Error::new(ErrorKind::Closed, "the connection was closed"));
             }
+        }
+        // A port of this machine that nobody listens on can be connected to itself.
+        let (local, peer) = (socket.local_addr().ok(), socket.peer_addr().ok());
+        if local.is_some()
+            && local.as_ref().map(SockAddr::as_socket) == peer.as_ref().map(SockAddr::as_socket)
+        {
+            let text = format!("connecting to {address}: nobody listens there");
+            return Err(Error::new(ErrorKind::Io, text));
         }
         socket.set_nonblocking(false).map_err(failed)?;
         socket.set_tcp_nodelay(true).map_err(failed)?;
@@ -175,6 +183,10 @@ impl Stream for TcpStream {
             }
             result => result,
         }
+    }
+
+    fn finish(&self) {
+        let _ = SockRef::from(&self.socket).shutdown(Shutdown::Write);
     }
 
     fn shutdown(&self) {
