@@ -12,5 +12,6 @@
     reason = "a test fails by panicking"
 )]
 
+mod conformance;
 mod support;
 mod tidy;
