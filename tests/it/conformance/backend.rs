@@ -129,13 +129,6 @@ impl Backend {
         }
     }
 
-    /// Waits until the server knows so many subscriptions.
-    pub(crate) fn wait_subscriptions(&self, count: u64) {
-        let found = poll(LIMIT, || (self.subscription_count() == count).then_some(()));
-        let last = self.subscription_count();
-        assert!(found.is_some(), "the server knows {last} subscriptions, not {count}");
-    }
-
     /// Waits until the server has so many clients.
     pub(crate) fn wait_clients(&self, count: usize) {
         let reached = match &self.0 {

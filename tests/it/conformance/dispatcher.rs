@@ -211,7 +211,6 @@ fn a_handler_may_drain_its_connection(backend: &Backend) {
     let client = backend.client();
     let other = backend.client();
     let results = other.subscribe("results").unwrap();
-    other.flush().unwrap();
     let mut begun = false;
     let dispatcher = client
         .dispatcher(move |connection, message| {
@@ -227,7 +226,7 @@ fn a_handler_may_drain_its_connection(backend: &Backend) {
     dispatcher.subscribe("a").unwrap();
     client.flush().unwrap();
     for payload in numbers(100) {
-        client.publish("a", payload).unwrap();
+        other.publish("a", payload).unwrap();
     }
     assert!(client.wait_closed(LIMIT).unwrap().is_none());
     let handled = dispatcher.delivered();

@@ -72,6 +72,7 @@ fn a_request_gets_the_reply_of_its_responder(backend: &Backend) {
         assert_eq!((reply.payload(), reply.headers().get("Code")), (&b""[..], Some("5")));
     });
     assert_eq!(client.pending_requests(), 0);
+    client.flush().unwrap();
     let statistics = client.statistics();
     assert_eq!((statistics.requests(), statistics.replies()), (2, 2));
 }
@@ -109,6 +110,8 @@ fn many_threads_request_at_once_and_each_gets_its_own_reply(backend: &Backend) {
             });
         }
     });
+    // The replies are counted before the answer to this.
+    client.flush().unwrap();
     assert_eq!(client.statistics().replies(), 1_600);
     assert_eq!(client.statistics().late_replies(), 0);
 }
@@ -160,6 +163,7 @@ fn a_late_reply_never_answers_another_request(backend: &Backend) {
         client.respond(&requests.next_timeout(LIMIT).unwrap(), "right").unwrap();
         assert_eq!(text_of(&pending.wait(LONG).unwrap()), "right");
     }
+    client.flush().unwrap();
     let statistics = client.statistics();
     assert_eq!((statistics.replies(), statistics.late_replies()), (20, 20));
 }
