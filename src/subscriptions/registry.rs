@@ -94,10 +94,7 @@ impl Registry {
         subscriber.set_max(max);
         let live = state.live.contains_key(&subscriber.sid());
         if live && state.announced && subscriber.status() == ConsumerStatus::Active {
-            // The server counts from the SUB that it knows, which after a reconnect is not the
-            // first.
-            let remaining = subscriber.remaining().filter(|remaining| *remaining > 0);
-            send_unsubscribe(subscriber.sid(), remaining, send);
+            send_unsubscribe(subscriber.sid(), subscriber.server_max(), send);
         }
         live && subscriber.is_complete()
     }
@@ -139,8 +136,9 @@ impl Registry {
                 continue;
             }
             encode_subscribe(out, subscriber.subject(), subscriber.queue(), *sid);
-            if let Some(remaining) = subscriber.remaining() {
-                encode_unsubscribe(out, *sid, Some(remaining));
+            subscriber.count_from_here();
+            if let Some(rest) = subscriber.server_max() {
+                encode_unsubscribe(out, *sid, Some(rest));
             }
             count += 1;
         }
@@ -223,6 +221,21 @@ mod tests {
         let _ = few.admit(1);
         assert!(registry.set_max(&few, 2, |line| sent.extend_from_slice(line)));
         assert_eq!(sent, b"UNSUB 1\r\n");
+    }
+
+    #[test]
+    fn a_number_set_later_is_sent_as_the_server_in_use_counts() {
+        let registry = Registry::new();
+        let mut sent = Vec::new();
+        let few = add(&registry, "a", &mut sent);
+        registry.announce_all(&mut Vec::new());
+        let _ = few.admit(1);
+        assert!(!registry.set_max(&few, 5, |line| sent.extend_from_slice(line)));
+        registry.forget_announced();
+        registry.announce_all(&mut sent);
+        let _ = few.admit(1);
+        assert!(!registry.set_max(&few, 4, |line| sent.extend_from_slice(line)));
+        assert_eq!(sent, b"UNSUB 1 5\r\nSUB a 1\r\nUNSUB 1 4\r\nUNSUB 1 3\r\n");
     }
 
     #[test]

@@ -92,6 +92,8 @@ pub(crate) struct Subscriber {
     dropped: AtomicU64,
     /// Messages that the server has sent, dropped ones included: what its own count says.
     received: AtomicU64,
+    /// How many of those came before the server in use was told of the subscription.
+    received_before: AtomicU64,
     /// The number of messages after which the subscription ends; 0 is no end.
     max: AtomicU64,
     slow: AtomicU8,
@@ -120,6 +122,7 @@ impl Subscriber {
             delivered: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
             received: AtomicU64::new(0),
+            received_before: AtomicU64::new(0),
             max: AtomicU64::new(0),
             slow: AtomicU8::new(QUICK),
             state: AtomicU8::new(ACTIVE),
@@ -175,10 +178,19 @@ impl Subscriber {
         self.max.store(max, Ordering::SeqCst);
     }
 
-    /// What the server still has to send before the subscription ends, if it is to end.
-    pub(crate) fn remaining(&self) -> Option<u64> {
+    /// The server in use is told of the subscription: it counts from here on. Called while no
+    /// message can arrive.
+    pub(crate) fn count_from_here(&self) {
+        self.received_before.store(self.received.load(Ordering::SeqCst), Ordering::SeqCst);
+    }
+
+    /// The number of messages after which the subscription is to end, as the server in use counts
+    /// them: from the SUB line that it got, not from now. None if the subscription is not to end,
+    /// or must end at once.
+    pub(crate) fn server_max(&self) -> Option<u64> {
         let max = self.max.load(Ordering::SeqCst);
-        (max != 0).then(|| max.saturating_sub(self.received.load(Ordering::SeqCst)))
+        let rest = max.saturating_sub(self.received_before.load(Ordering::SeqCst));
+        (rest != 0 && !self.is_complete()).then_some(rest)
     }
 
     /// A message leaves the queue for the program. Returns whether that ends a slow episode.
@@ -338,7 +350,9 @@ mod tests {
         few.set_max(3);
         assert_eq!(few.admit(1), Admission::Take);
         assert_eq!(few.admit(1), Admission::Drop { first: true });
-        assert_eq!(few.remaining(), Some(1));
+        assert_eq!(few.server_max(), Some(3), "the server counts from its SUB line");
+        few.count_from_here();
+        assert_eq!(few.server_max(), Some(1));
         assert!(!few.is_complete());
         assert_eq!(few.admit(1), Admission::Drop { first: false });
         assert!(few.is_complete());
