@@ -25,11 +25,23 @@ impl Core {
         match self.outbox.publish(outgoing, urgency, !self.on_own_thread())? {
             Accepted::Queued(batch) => self.write(batch, urgency),
             Accepted::Dropped => {
-                let message = Message::new(outgoing.subject, outgoing.payload.to_vec());
-                self.notice(ErrorNotice::MessageDiscarded(message));
+                self.discarded(outgoing);
             }
         }
         Ok(())
+    }
+
+    /// Tells that a message was dropped: the whole of it, so that the program may keep it.
+    fn discarded(&self, outgoing: Outgoing<'_>) {
+        let Outgoing { subject, reply, headers, payload } = outgoing;
+        let mut message = Message::new(subject, payload.to_vec());
+        if let Some(reply) = reply {
+            message = message.with_reply(reply);
+        }
+        if let Some(headers) = headers {
+            message = message.with_headers(headers.clone());
+        }
+        self.notice(ErrorNotice::MessageDiscarded(message));
     }
 
     /// Writes a batch if the caller got the turn.
@@ -128,8 +140,7 @@ impl Core {
             }
             Ok(Accepted::Dropped) => {
                 self.requests.forget(slot.token());
-                let message = Message::new(outgoing.subject, outgoing.payload.to_vec());
-                self.notice(ErrorNotice::MessageDiscarded(message));
+                self.discarded(outgoing);
                 Err(Error::new(
                     ErrorKind::OutboxFull,
                     "the outbox is full; the request was dropped",
