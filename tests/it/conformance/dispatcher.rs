@@ -153,10 +153,13 @@ fn a_panicking_handler_is_reported_and_goes_on(backend: &Backend) {
     client.publish("own", "").unwrap();
     client.publish("a", "good").unwrap();
     assert_eq!(text_of(&next(&handled)), "good");
-    let panics = |happening: &Happening| matches!(happening, Happening::Exception(error) if error.kind() == ErrorKind::UserPanic);
-    client.recorder.wait_for_count(LIMIT, 3, panics).unwrap();
+    client.recorder.wait_for_count(LIMIT, 3, is_panic).unwrap();
     assert_eq!(client.statistics().panics(), 3);
     assert_eq!(dispatcher.status(), ConsumerStatus::Active);
+}
+
+fn is_panic(happening: &Happening) -> bool {
+    matches!(happening, Happening::Exception(error) if error.kind() == ErrorKind::UserPanic)
 }
 
 fn a_handler_may_call_anything_on_its_connection(backend: &Backend) {
@@ -190,6 +193,7 @@ fn a_handler_may_call_anything_on_its_connection(backend: &Backend) {
 
 fn a_handler_may_close_its_connection(backend: &Backend) {
     let client = backend.client();
+    let other = backend.client();
     let (sender, handled) = mpsc::channel();
     let dispatcher = client
         .dispatcher(move |connection, _| {
@@ -198,8 +202,9 @@ fn a_handler_may_close_its_connection(backend: &Backend) {
         })
         .unwrap();
     dispatcher.subscribe("a").unwrap();
-    client.publish("a", "1").unwrap();
-    client.publish("a", "2").unwrap();
+    client.flush().unwrap();
+    other.publish("a", "1").unwrap();
+    other.publish("a", "2").unwrap();
     assert!(handled.recv_timeout(LIMIT).unwrap());
     assert!(client.wait_closed(LIMIT).unwrap().is_none());
     // The thread ends and drops its handler; what waited is not handled any more.

@@ -148,7 +148,10 @@ fn a_slow_handler_is_a_slow_consumer(backend: &Backend) {
     assert_eq!(handled.recv_timeout(LIMIT).unwrap(), "first");
     publish(&client, 25);
     assert_eq!((dispatcher.pending_messages(), dispatcher.dropped()), (10, 15));
-    let told = |happening: &Happening| matches!(happening, Happening::SlowConsumer { id, .. } if *id == sid);
+    let told = |happening: &Happening| match happening {
+        Happening::SlowConsumer { id, .. } => *id == sid,
+        _ => false,
+    };
     client.recorder.wait_for(LIMIT, told).unwrap();
     gate.open();
     let rest: Vec<String> = (0..10).map(|_| handled.recv_timeout(LIMIT).unwrap()).collect();
