@@ -55,7 +55,7 @@ struct Shared {
     /// Subscriptions with a handler of their own; without any the table is not looked at.
     own_handlers: AtomicUsize,
     limits: Mutex<PendingLimits>,
-    /// Counts of subscriptions that have left the table.
+    /// Counts of subscriptions that have left the table; they change with the table locked.
     past_delivered: AtomicU64,
     past_dropped: AtomicU64,
 }
@@ -137,8 +137,7 @@ fn run(core: &Arc<Core>, shared: &Shared, mut default: impl FnMut(&Connection, M
         }
     });
     // Handlers are dropped here, on the thread on which they ran, with no lock held.
-    let table = std::mem::take(&mut *shared.table.lock());
-    guarded(move || drop(table));
+    guarded(|| drop(shared.take_out(|_| true)));
 }
 
 impl Shared {
@@ -167,17 +166,20 @@ impl Shared {
 
     /// Forgets subscriptions that have ended and have nothing left to hand out.
     fn sweep(&self) {
-        let gone: Vec<Entry> = {
-            let mut table = self.table.lock();
-            let over = |entry: &Entry| {
-                entry.subscriber.status() == ConsumerStatus::Ended
-                    && entry.subscriber.pending_messages() == 0
-                    && !matches!(entry.handler, Some(None))
-            };
-            let sids: Vec<u64> =
-                table.iter().filter(|(_, entry)| over(entry)).map(|(sid, _)| *sid).collect();
-            sids.iter().filter_map(|sid| table.remove(sid)).collect()
-        };
+        drop(self.take_out(|entry| {
+            entry.subscriber.status() == ConsumerStatus::Ended
+                && entry.subscriber.pending_messages() == 0
+                && !matches!(entry.handler, Some(None))
+        }));
+    }
+
+    /// Takes entries out of the table and keeps their counts. The caller drops them, and with them
+    /// the program's handlers, with no lock held.
+    fn take_out(&self, over: impl Fn(&Entry) -> bool) -> Vec<Entry> {
+        let mut table = self.table.lock();
+        let sids: Vec<u64> =
+            table.iter().filter(|(_, entry)| over(entry)).map(|(sid, _)| *sid).collect();
+        let gone: Vec<Entry> = sids.iter().filter_map(|sid| table.remove(sid)).collect();
         for entry in &gone {
             self.past_delivered.fetch_add(entry.subscriber.delivered(), Ordering::Relaxed);
             self.past_dropped.fetch_add(entry.subscriber.dropped(), Ordering::Relaxed);
@@ -185,6 +187,14 @@ impl Shared {
                 self.own_handlers.fetch_sub(1, Ordering::AcqRel);
             }
         }
+        gone
+    }
+
+    /// A count over all subscriptions, with `past` for those that have left the table.
+    fn count(&self, past: &AtomicU64, what: impl Fn(&Subscriber) -> u64) -> u64 {
+        let table = self.table.lock();
+        let present: u64 = table.values().map(|entry| what(&entry.subscriber)).sum();
+        present + past.load(Ordering::Relaxed)
     }
 }
 
@@ -369,11 +379,11 @@ impl Consumer for Dispatcher {
     }
 
     fn delivered(&self) -> u64 {
-        self.sum(Consumer::delivered) + self.shared.past_delivered.load(Ordering::Relaxed)
+        self.shared.count(&self.shared.past_delivered, Consumer::delivered)
     }
 
     fn dropped(&self) -> u64 {
-        self.sum(Consumer::dropped) + self.shared.past_dropped.load(Ordering::Relaxed)
+        self.shared.count(&self.shared.past_dropped, Consumer::dropped)
     }
 
     fn status(&self) -> ConsumerStatus {

@@ -55,8 +55,9 @@ impl Connection {
         self.core().start_drain(timeout).map(Drain)
     }
 
-    /// Drains the connection and waits for it; see [`start_drain`](Self::start_drain). From a
-    /// listener or handler it only starts the drain, which waits for that very handler.
+    /// Drains the connection and waits for it, like [`close`](Self::close) until `Closed` has been
+    /// delivered; see [`start_drain`](Self::start_drain). From a listener or handler it only starts
+    /// the drain, which waits for that very handler.
     ///
     /// # Blocking
     ///
@@ -71,6 +72,9 @@ impl Connection {
             return Ok(());
         }
         let close = self.core().config.close_timeout;
-        drain.wait(timeout.saturating_add(close.saturating_mul(2)))
+        drain.wait(timeout.saturating_add(close.saturating_mul(2)))?;
+        // The drain's own thread cannot wait for the listeners, one of which may wait for it.
+        self.core().close();
+        Ok(())
     }
 }

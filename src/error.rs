@@ -37,7 +37,7 @@ pub enum ErrorKind {
     MaxPayload,
     /// The protocol line of a message would be longer than the configured control line.
     MaxControlLine,
-    /// The message has headers and the server does not know them.
+    /// The message has headers, and they are switched off at the server or by `no_headers`.
     HeadersUnsupported,
     /// The connection is up, but its outbox stayed full for as long as a publisher may wait.
     OutboxFull,

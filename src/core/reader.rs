@@ -18,7 +18,7 @@ use super::life::{ConnectionStatus, Link};
 use super::notice::ConnectionEventKind;
 use super::receive::receive;
 use super::servers::{Next, Pause};
-use super::shared::{Core, closed_error, server_limits};
+use super::shared::{Core, closed_error};
 use crate::clock;
 use crate::error::{ConnectAttempt, Error, ErrorKind};
 use crate::protocol::Parser;
@@ -190,7 +190,7 @@ fn go_live(core: &Core, login: LoggedIn, number: Option<u32>) -> Result<(Link, P
     life.pool.succeeded(&url);
     life.info = Arc::new(info);
     core.counters.connects.add(1);
-    let limits = server_limits(&life.info);
+    let limits = core.server_limits(&life.info);
     let dropped = core.outbox.begin(life.epoch, stream, limits);
     match number {
         None => core.emit(Some(server), ConnectionEventKind::Connected),

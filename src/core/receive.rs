@@ -9,7 +9,7 @@ use super::flusher::is_wait;
 use super::keepalive::{Idle, KeepAlive};
 use super::life::Link;
 use super::notice::{ConnectionEventKind, ErrorNotice};
-use super::shared::{Core, server_limits};
+use super::shared::Core;
 use crate::error::{Error, ErrorKind};
 use crate::protocol::{Delivery, Parser, ServerInfoUpdate, ServerOp};
 use crate::server_error::{RefusedOperation, ServerError, ServerErrorKind};
@@ -236,7 +236,7 @@ impl Core {
         let mut life = self.life();
         let mut info = (*life.info).clone();
         info.merge(update);
-        self.outbox.set_limits(server_limits(&info));
+        self.outbox.set_limits(self.server_limits(&info));
         life.info = Arc::new(info);
         if names_servers {
             let urls = life.info.connect_urls().to_vec();

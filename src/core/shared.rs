@@ -183,6 +183,13 @@ impl Core {
         self.counters.skipped.add(skipped);
     }
 
+    /// What a server accepts from this connection, from its INFO. Headers that the connection has
+    /// switched off would make the server end it.
+    pub(super) fn server_limits(&self, info: &ServerInfo) -> ServerLimits {
+        let headers = info.headers() && self.config.headers;
+        ServerLimits { max_payload: info.max_payload(), headers }
+    }
+
     /// Somebody noticed that a connection failed. The first report for an epoch wins; its stream is
     /// shut down, and the reader does the rest.
     pub(crate) fn fail(&self, epoch: u64, cause: Error) {
@@ -198,11 +205,6 @@ impl fmt::Debug for Core {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Core").field("id", &self.id).finish_non_exhaustive()
     }
-}
-
-/// What a server accepts, from its INFO.
-pub(super) fn server_limits(info: &ServerInfo) -> ServerLimits {
-    ServerLimits { max_payload: info.max_payload(), headers: info.headers() }
 }
 
 /// The error of a call on a connection that has ended.

@@ -262,7 +262,7 @@ impl State {
             return Err(Error::new(ErrorKind::Draining, "the connection is draining"));
         }
         if headers.is_some() && !self.limits.headers {
-            let text = "the server does not support headers";
+            let text = "headers are switched off, here or at the server";
             return Err(Error::new(ErrorKind::HeadersUnsupported, text));
         }
         let size = payload.saturating_add(headers.map_or(0, Headers::encoded_len));

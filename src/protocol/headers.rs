@@ -7,6 +7,7 @@
 //! strictly; what is received is taken leniently, because another publisher must not be able to
 //! end our connection: [`read`] never fails, and tells the first fault that it saw.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
 
@@ -333,8 +334,8 @@ pub(crate) struct ReadHeaders {
 /// Reads a received header block, in time linear in its length.
 ///
 /// Lines end with LF, with or without a CR before it. A name is everything up to the first colon,
-/// as it stands; a value is trimmed of blanks and tabs. Bytes that are no UTF-8 are replaced. A
-/// line without a name or a colon is left out, and is a fault.
+/// as it stands; a value is trimmed of blanks and tabs. Bytes that are no UTF-8 are replaced,
+/// which is a fault. A line without a name or a colon is left out, and is a fault.
 pub(crate) fn read(block: &[u8]) -> ReadHeaders {
     let mut read = ReadHeaders { headers: Headers::new(), status: None, fault: None };
     let (first, mut rest) = split_line(block);
@@ -385,6 +386,9 @@ impl ReadHeaders {
         };
         let name = String::from_utf8_lossy(name);
         let value = String::from_utf8_lossy(trim(value.strip_prefix(b":").unwrap_or(value)));
+        if matches!(name, Cow::Owned(_)) || matches!(value, Cow::Owned(_)) {
+            self.note(|| format!("line {number} of the header block is no UTF-8"));
+        }
         if !self.headers.push(&name, &value) {
             self.note(|| "the header block is larger than 4 GiB".to_owned());
         }
@@ -534,8 +538,8 @@ mod tests {
             (b"NATS/1.0\nA: b\n\n", &[("A", "b")], None),
             (b"NATS/1.0\r\nA: b\rc\r\n\r\n", &[("A", "b\rc")], None),
             (b"NATS/1.0\r\nA: b\tc\0\r\n\r\n", &[("A", "b\tc\0")], None),
-            (b"NATS/1.0\r\nA: \xff\xc3\xbc\r\n\r\n", &[("A", "\u{fffd}ü")], None),
-            (b"NATS/1.0\r\n\xe9 k: v\r\n\r\n", &[("\u{fffd} k", "v")], None),
+            (b"NATS/1.0\r\nA: \xff\xc3\xbc\r\n\r\n", &[("A", "\u{fffd}ü")], Some("UTF-8")),
+            (b"NATS/1.0\r\n\xe9 k: v\r\n\r\n", &[("\u{fffd} k", "v")], Some("line 2 ")),
             (b"NATS/1.0\r\nA:\r\nA: \r\n\r\n", &[("A", ""), ("A", "")], None),
             (b"NATS/1.0\r\nA: b: c\r\n\r\n", &[("A", "b: c")], None),
             (b"NATS/1.0\r\nA: b\r\n", &[("A", "b")], Some("blank line")),

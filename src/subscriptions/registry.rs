@@ -260,6 +260,21 @@ mod tests {
     }
 
     #[test]
+    fn a_number_set_later_is_sent_as_the_server_in_use_counts() {
+        let registry = Registry::new();
+        let mut sent = Vec::new();
+        let few = add(&registry, "a", &mut sent);
+        registry.announce_all(&mut Vec::new());
+        let _ = few.admit(1);
+        assert!(!registry.set_max(&few, 5, |line| sent.extend_from_slice(line)));
+        registry.forget_announced();
+        registry.announce_all(&mut sent);
+        let _ = few.admit(1);
+        assert!(!registry.set_max(&few, 4, |line| sent.extend_from_slice(line)));
+        assert_eq!(sent, b"UNSUB 1 5\r\nSUB a 1\r\nUNSUB 1 4\r\nUNSUB 1 3\r\n");
+    }
+
+    #[test]
     fn nothing_is_let_in_after_the_end() {
         let registry = Registry::new();
         add(&registry, "a", &mut Vec::new());

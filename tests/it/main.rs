@@ -12,6 +12,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod conformance;
 mod request_many;
 mod support;
 mod tidy;

@@ -1,0 +1,47 @@
+//! What a program does with messages, each scenario against the real server and against the one of
+//! `nats_blocking::testing`, so that the second cannot drift from the first.
+//!
+//! A scenario is a function that takes a [`Backend`](backend::Backend); [`conformance!`] makes two
+//! tests of it, `real` and `embedded`, in a module with its name.
+
+/// Makes the tests `NAME::real` and `NAME::embedded` of each function named; `setup` says how the
+/// server is to be.
+macro_rules! conformance {
+    (setup: $setup:expr; $($name:ident),+ $(,)?) => {$(
+        mod $name {
+            #[allow(unused_imports, reason = "the setup may be made of anything out there")]
+            use super::*;
+            use crate::conformance::backend::{Kind, run};
+
+            #[test]
+            fn real() {
+                run(Kind::Real, $setup, stringify!($name), super::$name);
+            }
+
+            #[test]
+            fn embedded() {
+                run(Kind::Embedded, $setup, stringify!($name), super::$name);
+            }
+        }
+    )+};
+    ($($name:ident),+ $(,)?) => {
+        conformance! { setup: crate::conformance::backend::Setup::default(); $($name),+ }
+    };
+}
+
+mod backend;
+
+mod close;
+mod dispatcher;
+mod drain;
+mod flush;
+mod handles;
+mod headers;
+mod looking;
+mod options;
+mod outbox;
+mod publish;
+mod reconnect;
+mod request;
+mod slow_consumer;
+mod subscribe;
