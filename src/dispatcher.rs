@@ -137,8 +137,10 @@ fn run(core: &Arc<Core>, shared: &Shared, mut default: impl FnMut(&Connection, M
         }
     });
     // Handlers are dropped here, on the thread on which they ran, with no lock held.
-    let table = std::mem::take(&mut *shared.table.lock());
-    drop(table);
+    // The counts of the subscriptions stay.
+    let handlers: Vec<_> =
+        shared.table.lock().values_mut().map(|entry| entry.handler.take()).collect();
+    drop(handlers);
 }
 
 impl Shared {
