@@ -32,7 +32,7 @@ impl Arguments {
         let mut arguments = Self::default();
         let mut words = std::env::args().skip(1);
         while let Some(word) = words.next() {
-            let mut value = || words.next().ok_or(format!("{word} needs a value"));
+            let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
             match word.as_str() {
                 "--server" => arguments.server = Some(value()?),
                 "--for" => {
