@@ -25,7 +25,7 @@ fn start_service(connection: &Connection) -> nats_blocking::Result<Vec<Dispatche
     let worker = || {
         let dispatcher = connection.dispatcher(|connection, message| {
             let number: Option<u64> = message.text().ok().and_then(|text| text.parse().ok());
-            let answer = number.map_or("no number".to_owned(), |n| (n * n).to_string());
+            let answer = number.map_or_else(|| "no number".to_owned(), |n| (n * n).to_string());
             if let Err(error) = connection.respond(&message, answer) {
                 say(error);
             }

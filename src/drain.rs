@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use crate::connection::Connection;
 use crate::core::DrainProgress;
 use crate::error::{Error, ErrorKind, Result};
+use crate::outcome::deadline_in;
 use crate::sync::Arc;
 
 /// A drain under way; see [`Connection::start_drain`]. Dropping it changes nothing.
@@ -21,7 +22,7 @@ impl Drain {
     /// [`Closed`](ErrorKind::Closed) if it was closed meanwhile.
     pub fn wait(&self, timeout: Duration) -> Result<()> {
         self.0
-            .wait(Instant::now() + timeout)
+            .wait(deadline_in(timeout))
             .unwrap_or_else(|| Err(Error::new(ErrorKind::Timeout, "the drain is still under way")))
     }
 

@@ -1,11 +1,22 @@
 //! Something that happens once, and whoever waits for it.
 //!
 //! Flushes, requests and drains all end exactly once; the first outcome holds. Completed by any
-//! thread with no higher lock in the way, waited for by any number of threads.
+//! thread with no higher lock in the way, waited for by any number of threads. [`deadline_in`] makes
+//! a program's time-out the deadline of a wait.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::sync::{Condvar, Mutex, Rank};
+
+/// Longer than any program runs, and within every clock.
+const VERY_LONG: Duration = Duration::from_secs(60 * 60 * 24 * 365 * 10);
+
+/// When a time-out that begins now is over. One beyond the clock, such as `Duration::MAX`, means
+/// "very long".
+pub(crate) fn deadline_in(timeout: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(timeout).or_else(|| now.checked_add(VERY_LONG)).unwrap_or(now)
+}
 
 /// A place for one outcome.
 #[derive(Debug)]
@@ -44,7 +55,15 @@ impl<T: Clone> Outcome<T> {
 mod tests {
     use super::*;
     use crate::sync::Arc;
-    use std::time::Duration;
+
+    #[test]
+    fn a_timeout_beyond_the_clock_is_a_very_long_one() {
+        for timeout in [Duration::ZERO, Duration::from_secs(1), VERY_LONG, Duration::MAX] {
+            let deadline = deadline_in(timeout);
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(left <= timeout && (timeout <= Duration::from_secs(1) || left > VERY_LONG / 2));
+        }
+    }
 
     #[test]
     fn the_first_outcome_holds_and_wakes_every_waiter() {

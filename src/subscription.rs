@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use crate::connection::Connection;
 use crate::core::ErrorNotice;
 use crate::error::{Error, ErrorKind, Result};
+use crate::outcome::deadline_in;
 use crate::protocol::Message;
 use crate::subscriptions::{
     Consumer, ConsumerStatus, ConsumerView, Empty, End, Inbox, Item, PendingLimits, Subscriber,
@@ -217,7 +218,7 @@ impl Subscription {
     /// [`Timeout`](ErrorKind::Timeout), [`Closed`](ErrorKind::Closed). The subscription has ended
     /// all the same.
     pub fn drain(&self, timeout: Duration) -> Result<()> {
-        let deadline = Instant::now() + timeout;
+        let deadline = deadline_in(timeout);
         self.connection.core().drain_subscription(&self.subscriber, deadline)
     }
 

@@ -16,6 +16,7 @@ use super::notice::ConnectionEventKind;
 use super::shared::{Core, closed_error};
 use super::threads::Runs;
 use crate::error::{Error, ErrorKind, Result};
+use crate::outcome::deadline_in;
 use crate::subscriptions::{End, Inbox, Subscriber, Target, end_inbox};
 use crate::sync::Arc;
 
@@ -41,7 +42,7 @@ impl Core {
             progress
         };
         self.changed.notify_all();
-        let deadline = Instant::now() + timeout;
+        let deadline = deadline_in(timeout);
         let (core, done) = (Arc::clone(self), Arc::clone(&progress));
         let body = move || {
             let outcome = core.run_drain(deadline);

@@ -6,6 +6,7 @@ use super::frames::Kind;
 use super::pongs::Pong;
 use super::state::{Batch, Outbox, OutboxPolicy, Phase, ReconnectBuffer, State, Urgency};
 use crate::error::{Error, ErrorKind, Result};
+use crate::outcome::deadline_in;
 use crate::protocol::{Headers, PING, PONG, encode_publish, publish_len};
 
 /// What became of a message.
@@ -60,9 +61,8 @@ impl Outbox {
                     return Ok(Accepted::Dropped);
                 }
                 Room::Wait(patience) => {
-                    let now = Instant::now();
-                    let until = *deadline.get_or_insert_with(|| now + patience);
-                    if !may_wait || now >= until {
+                    let until = *deadline.get_or_insert_with(|| deadline_in(patience));
+                    if !may_wait || Instant::now() >= until {
                         return Err(self.full());
                     }
                     state.waiting += 1;

@@ -12,6 +12,7 @@ use crate::connection::Connection;
 use crate::core::{ConnectionEvent, ConnectionEventKind, ConnectionStatus};
 use crate::error::Error;
 use crate::listener::{ConnectionListener, ErrorListener};
+use crate::outcome::deadline_in;
 use crate::protocol::Message;
 use crate::server_error::ServerError;
 use crate::subscriptions::Consumer;
@@ -272,7 +273,7 @@ impl Recorder {
         timeout: Duration,
         wanted: &[&dyn Fn(&Happening) -> bool],
     ) -> Result<Vec<Happening>, Timeline> {
-        let deadline = Instant::now() + timeout;
+        let deadline = deadline_in(timeout);
         let mut found = Vec::new();
         let mut looked_at = 0;
         let mut records = self.0.records.lock();

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::outcome::deadline_in;
 use crate::sync::{self, Arc, Condvar, Mutex, Rank, assert_unlocked};
 use crate::testing::broker::{Broker, Flow, Required, Settings, Turn};
 use crate::testing::client_op::{ClientOpParser, DEFAULT_MAX_CONTROL_LINE, DEFAULT_MAX_PAYLOAD};
@@ -548,12 +549,6 @@ fn bind(port: u16) -> io::Result<Socket> {
     Ok(socket)
 }
 
-fn deadline_in(timeout: Duration) -> Instant {
-    let now = Instant::now();
-    // A time-out beyond the clock means "very long".
-    now.checked_add(timeout).or_else(|| now.checked_add(VERY_LONG)).unwrap_or(now)
-}
-
 /// How many bytes one read takes: large enough that a busy client costs few system calls.
 const CHUNK: usize = 64 * 1024;
 /// Connections that wait to be accepted: a herd of reconnecting clients comes at once.
@@ -562,7 +557,6 @@ const BACKLOG: i32 = 1024;
 const END_TIMEOUT: Duration = Duration::from_secs(2);
 const WAKE_TIMEOUT: Duration = Duration::from_millis(100);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
-const VERY_LONG: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 #[cfg(test)]
 mod tests {
