@@ -1,8 +1,8 @@
 //! Something that happens once, and whoever waits for it.
 //!
 //! Flushes, requests and drains all end exactly once; the first outcome holds. Completed by any
-//! thread with no higher lock in the way, waited for by any number of threads. [`deadline_in`] makes
-//! a program's time-out the deadline of a wait.
+//! thread with no higher lock in the way, waited for by any number of threads. [`deadline_in`]
+//! makes a program's time-out the deadline of a wait.
 
 use std::time::{Duration, Instant};
 
