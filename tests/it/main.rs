@@ -12,6 +12,8 @@
     reason = "a test fails by panicking"
 )]
 
+#[cfg(feature = "testing")]
+mod endings;
 mod examples;
 mod support;
 mod tidy;
