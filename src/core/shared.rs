@@ -8,8 +8,6 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
-use log::{debug, info, warn};
-
 use super::config::Config;
 use super::events::Hub;
 use super::life::{ConnectionStatus, Life};
@@ -154,15 +152,7 @@ impl Core {
 
     /// Tells an event. Called with `life` locked where the event is a move.
     pub(crate) fn emit(&self, server: Option<Arc<str>>, kind: ConnectionEventKind) {
-        let event = ConnectionEvent::new(server, kind);
-        match event.kind() {
-            ConnectionEventKind::Reconnecting { .. }
-            | ConnectionEventKind::ReconnectFailed { .. } => debug!("{event}"),
-            ConnectionEventKind::Disconnected { .. }
-            | ConnectionEventKind::StaleConnection { .. } => warn!("{event}"),
-            _ => info!("{event}"),
-        }
-        self.queue(&Notice::Event(event));
+        self.queue(&Notice::Event(ConnectionEvent::new(server, kind)));
     }
 
     /// Tells an error along the way.
@@ -173,8 +163,6 @@ impl Core {
             ErrorNotice::Exception(_) => self.counters.exceptions.add(1),
             _ => {}
         }
-        // The listeners of the program say more; without any, a built-in one logs a warning.
-        debug!("{notice}");
         self.queue(&notice.into());
     }
 

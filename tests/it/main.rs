@@ -15,5 +15,7 @@
 #[cfg(feature = "testing")]
 mod endings;
 mod examples;
+#[cfg(feature = "testing")]
+mod logging;
 mod support;
 mod tidy;
