@@ -90,6 +90,8 @@ fn demonstrate() -> Result<(), Box<dyn Error>> {
     if let Err(error) = refused.next_timeout(LIMIT) {
         say(format!("reading from it gives: {error} ({:?})", error.kind()));
     }
+    // As long as it is kept, it is tried again with every new connection.
+    drop(refused);
 
     let slow = connection.subscribe("ticks")?;
     slow.set_pending_limits(PendingLimits::new(4, 0));

@@ -194,14 +194,21 @@
 //! password, a token or a payload.
 //!
 //! ```
-//! use nats_blocking::ErrorKind;
+//! # #[cfg(feature = "testing")]
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use nats_blocking::{ErrorKind, testing::Server};
 //!
-//! // Nobody listens on the reserved port 1.
-//! let error = nats_blocking::connect("nats://127.0.0.1:1").unwrap_err();
+//! let server = Server::start()?;
+//! server.refuse_connections(true)?;
+//! let error = nats_blocking::connect(server.url()).unwrap_err();
 //! assert_eq!(error.kind(), ErrorKind::Connect);
 //! for attempt in error.attempts() {
 //!     println!("{}: {}", attempt.server(), attempt.cause());
 //! }
+//! # Ok(())
+//! # }
+//! # #[cfg(not(feature = "testing"))]
+//! # fn main() {}
 //! ```
 //!
 //! # Ending
@@ -217,7 +224,7 @@
 //!
 //! # Testing
 //!
-//! The feature `testing` adds [`testing`](crate::testing): `Server`, an in-process NATS server on a
+//! The feature `testing` adds the module `testing`: `Server`, an in-process NATS server on a
 //! loopback port that can be told to drop clients, refuse, fall silent, restart, announce servers
 //! or send any error; and `Recorder`, a listener that remembers everything and waits for it with a
 //! deadline. Add it to the development dependencies:
