@@ -26,10 +26,12 @@ type Handler = Box<dyn FnMut(&Connection, Message) + Send>;
 
 /// A thread of its own that calls a handler for every message of its subscriptions, in order.
 ///
-/// Dropping it unsubscribes all of them and ends the thread after the present message. It keeps its
-/// connection open. A handler may block, and call anything on the connection that it is lent; while
-/// it runs, messages wait, up to the limits of each subscription. A panic of a handler is caught
-/// and told to `exception_occurred`; the next message is handled.
+/// Dropping it unsubscribes all of them and ends the thread after the present message, or, once it
+/// has been drained, after the last one. It keeps its connection open.
+///
+/// A handler may block, and call anything on the connection that it is lent; while it runs,
+/// messages wait, up to the limits of each subscription. A panic of a handler is caught and told
+/// to `exception_occurred`; the next message is handled.
 ///
 /// ```no_run
 /// # let connection = nats_blocking::connect("nats://127.0.0.1:4222")?;
@@ -326,11 +328,13 @@ impl Dispatcher {
 
 impl Drop for Dispatcher {
     fn drop(&mut self) {
+        // After a drain the queue has its end already, and what waits is still handled.
+        let ended = self.shared.mailbox.ended();
         for subscriber in self.shared.subscribers() {
-            self.connection.core().end_subscription(&subscriber, End::Unsubscribed);
+            let end = ended.clone().unwrap_or(End::Unsubscribed);
+            self.connection.core().end_subscription(&subscriber, end);
         }
-        // After a drain what waits is still handled: the queue has its end already.
-        if self.shared.mailbox.ended().is_none() {
+        if ended.is_none() {
             end_inbox(&self.shared.mailbox, End::Unsubscribed, false);
         }
     }

@@ -1,5 +1,6 @@
 //! How calls and handles end: time-outs of any length, drains, what a dispatcher remembers.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use nats_blocking::testing::{Recorder, Server};
@@ -7,6 +8,7 @@ use nats_blocking::{
     Connection, ConnectionEventKind, ConnectionStatus, Consumer, ErrorKind, Options, OutboxPolicy,
 };
 
+use crate::support::wait::{Gate, Signal, poll};
 use crate::support::watchdog::within;
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -74,7 +76,7 @@ fn a_publisher_may_wait_for_ever_for_a_full_outbox() {
                 }
             })
             .unwrap();
-        let full = crate::support::wait::poll(LIMIT, || {
+        let full = poll(LIMIT, || {
             let (messages, bytes) = connection.pending_out();
             (messages > 0 && bytes >= 32 * 1024).then_some(())
         });
@@ -108,4 +110,31 @@ fn a_drained_dispatcher_still_tells_what_it_has_handled() {
     dispatcher.drain(LIMIT).unwrap();
     connection.drain(LIMIT).unwrap();
     assert_eq!((dispatcher.delivered(), dispatcher.dropped()), (3, 0));
+}
+
+#[test]
+fn what_waits_when_the_time_to_drain_is_over_is_handled_without_its_dispatcher() {
+    let (_server, _recorder, connection) = connected();
+    let (gate, started) = (Gate::new(), Gate::new());
+    let handled = Arc::new(Signal::new(0));
+    let (at_gate, first, counter) = (gate.clone(), started.clone(), Arc::clone(&handled));
+    let dispatcher = connection
+        .dispatcher(move |_, _| {
+            first.open();
+            assert!(at_gate.wait(LIMIT));
+            counter.change(|count| *count += 1);
+        })
+        .unwrap();
+    dispatcher.subscribe("work").unwrap();
+    for _ in 0..5 {
+        connection.publish("work", "").unwrap();
+    }
+    connection.flush().unwrap();
+    assert!(started.wait(LIMIT));
+    let error = dispatcher.drain(Duration::from_millis(100)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+    drop(dispatcher);
+    gate.open();
+    let all = handled.wait(LIMIT, |count| (*count == 5).then_some(()));
+    assert!(all.is_some(), "{} of 5 were handled", handled.read(|count| *count));
 }
