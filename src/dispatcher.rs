@@ -25,10 +25,12 @@ type Handler = Box<dyn FnMut(&Connection, Message) + Send>;
 
 /// A thread of its own that calls a handler for every message of its subscriptions, in order.
 ///
-/// Dropping it unsubscribes all of them and ends the thread after the present message. It keeps its
-/// connection open. A handler may block, and call anything on the connection that it is lent; while
-/// it runs, messages wait, up to the limits of each subscription. A panic of a handler is caught
-/// and told to `exception_occurred`; the next message is handled.
+/// Dropping it unsubscribes all of them and ends the thread after the present message, or, once it
+/// has been drained, after the last one. It keeps its connection open.
+///
+/// A handler may block, and call anything on the connection that it is lent; while it runs,
+/// messages wait, up to the limits of each subscription. A panic of a handler is caught and told
+/// to `exception_occurred`; the next message is handled.
 ///
 /// ```no_run
 /// # let connection = nats_blocking::connect("nats://127.0.0.1:4222")?;

@@ -1,19 +1,24 @@
 //! Draining a connection, as the program sees it.
 
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::clock;
 use crate::connection::Connection;
-use crate::core::DrainProgress;
+use crate::core::{Core, DrainProgress};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::Arc;
 
 /// A drain under way; see [`Connection::start_drain`]. Dropping it changes nothing.
-pub struct Drain(Arc<DrainProgress>);
+pub struct Drain {
+    core: Arc<Core>,
+    progress: Arc<DrainProgress>,
+}
 
 impl Drain {
-    /// Waits until the connection has been drained and closed.
+    /// Waits until the connection has been drained and closed, and, as after
+    /// [`close`](Connection::close), until [`Closed`](crate::ConnectionEventKind::Closed) has been
+    /// delivered: for that up to the close time-out, and in a listener or handler not at all.
     ///
     /// # Errors
     ///
@@ -21,14 +26,18 @@ impl Drain {
     /// than its own deadline; [`Disconnected`](ErrorKind::Disconnected) if the connection was lost;
     /// [`Closed`](ErrorKind::Closed) if it was closed meanwhile.
     pub fn wait(&self, timeout: Duration) -> Result<()> {
-        self.0
-            .wait(clock::after(timeout))
-            .unwrap_or_else(|| Err(Error::new(ErrorKind::Timeout, "the drain is still under way")))
+        let deadline = clock::after(timeout);
+        let under_way = || Err(Error::new(ErrorKind::Timeout, "the drain is still under way"));
+        let outcome = self.progress.wait(deadline).unwrap_or_else(under_way);
+        // A listener that takes longer changes nothing about the drain.
+        let patience = clock::after(self.core.config.close_timeout);
+        let _ = self.core.wait_closed(deadline.min(patience));
+        outcome
     }
 
     /// Whether the drain is over.
     pub fn is_finished(&self) -> bool {
-        self.0.wait(Instant::now()).is_some()
+        self.progress.get().is_some()
     }
 }
 
@@ -52,7 +61,8 @@ impl Connection {
     /// [`Disconnected`](ErrorKind::Disconnected) while the connection is down: it is left as it is;
     /// [`Closed`](ErrorKind::Closed).
     pub fn start_drain(&self, timeout: Duration) -> Result<Drain> {
-        self.core().start_drain(timeout).map(Drain)
+        let progress = self.core().start_drain(timeout)?;
+        Ok(Drain { core: Arc::clone(self.core()), progress })
     }
 
     /// Drains the connection and waits for it, like [`close`](Self::close) until `Closed` has been
@@ -72,9 +82,6 @@ impl Connection {
             return Ok(());
         }
         let close = self.core().config.close_timeout;
-        drain.wait(timeout.saturating_add(close.saturating_mul(2)))?;
-        // The drain's own thread cannot wait for the listeners, one of which may wait for it.
-        self.core().close();
-        Ok(())
+        drain.wait(timeout.saturating_add(close.saturating_mul(2)))
     }
 }

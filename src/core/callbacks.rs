@@ -3,6 +3,9 @@
 //! It holds no lock while a listener runs, so a listener may call anything. A panic is caught and
 //! counted; the first of each listener is told to `exception_occurred`. After `Closed` all
 //! listeners are dropped, which breaks cycles of a listener that holds its connection.
+//!
+//! What happens is also logged here, not where it is noticed: a logger is code of the program, and
+//! may well look at the connection or publish what it is given.
 
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,7 +22,9 @@ pub(super) fn run(core: &Arc<Core>) {
     let mut reported = HashSet::new();
     loop {
         let (number, notice) = core.hub.next();
-        guarded(|| log(&notice));
+        if !guarded(|| log(&notice)) {
+            core.counters.panics.add(1);
+        }
         for sink in core.hub.sinks(number) {
             // An earlier listener may have removed this one.
             let id = sink.id();
@@ -65,17 +70,17 @@ pub(crate) fn guarded(call: impl FnOnce()) -> bool {
     }
 }
 
-/// One line for each event. Errors are logged by the listener that a program without one is given.
+/// One line for each notice.
 /// A logger is code of the program too: it must not run where the event is queued.
 fn log(notice: &Notice) {
-    let Notice::Event(event) = notice else { return };
-    match event.kind() {
-        ConnectionEventKind::Reconnecting { .. } | ConnectionEventKind::ReconnectFailed { .. } => {
-            debug!("{event}");
-        }
-        ConnectionEventKind::Disconnected { .. } | ConnectionEventKind::StaleConnection { .. } => {
-            warn!("{event}");
-        }
-        _ => info!("{event}"),
+    use ConnectionEventKind as K;
+    match notice {
+        // The listeners of the program say more; without any, a built-in one logs it louder.
+        Notice::Error { .. } => debug!("{notice}"),
+        Notice::Event(event) => match event.kind() {
+            K::Reconnecting { .. } | K::ReconnectFailed { .. } => debug!("{event}"),
+            K::Disconnected { .. } | K::StaleConnection { .. } => warn!("{event}"),
+            _ => info!("{event}"),
+        },
     }
 }

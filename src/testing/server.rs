@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::clock;
 use crate::sync::{self, Arc, Condvar, Mutex, Rank, assert_unlocked};
 use crate::testing::broker::{Broker, Flow, Required, Settings, Turn};
 use crate::testing::client_op::{ClientOpParser, DEFAULT_MAX_CONTROL_LINE, DEFAULT_MAX_PAYLOAD};
@@ -104,7 +105,7 @@ impl Server {
     /// Waits until exactly `count` clients are logged in, or until the time-out. Returns whether
     /// they are.
     pub fn wait_for_clients(&self, count: usize, timeout: Duration) -> bool {
-        self.broker.wait_for_clients(count, deadline_in(timeout))
+        self.broker.wait_for_clients(count, clock::after(timeout))
     }
 
     /// How many connections the server has accepted since it was made, restarts included.
@@ -375,7 +376,7 @@ impl DoorTurn<'_> {
         };
         acceptor.closing.store(true, Ordering::Release);
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.server.port));
-        let deadline = deadline_in(END_TIMEOUT);
+        let deadline = clock::after(END_TIMEOUT);
         // The thread is inside accept: a connection brings it out. The loop is for a machine
         // that is short of descriptors at the first attempt.
         while !acceptor.thread.is_finished() {
@@ -397,7 +398,7 @@ impl DoorTurn<'_> {
         // A listener that cannot be closed accepts nobody: its thread knows that it is to end.
         let _ = self.close();
         self.server.broker.drop_all();
-        self.server.threads.join_all(deadline_in(END_TIMEOUT));
+        self.server.threads.join_all(clock::after(END_TIMEOUT));
     }
 }
 
@@ -548,12 +549,6 @@ fn bind(port: u16) -> io::Result<Socket> {
     Ok(socket)
 }
 
-fn deadline_in(timeout: Duration) -> Instant {
-    let now = Instant::now();
-    // A time-out beyond the clock means "very long".
-    now.checked_add(timeout).or_else(|| now.checked_add(VERY_LONG)).unwrap_or(now)
-}
-
 /// How many bytes one read takes: large enough that a busy client costs few system calls.
 const CHUNK: usize = 64 * 1024;
 /// Connections that wait to be accepted: a herd of reconnecting clients comes at once.
@@ -562,7 +557,6 @@ const BACKLOG: i32 = 1024;
 const END_TIMEOUT: Duration = Duration::from_secs(2);
 const WAKE_TIMEOUT: Duration = Duration::from_millis(100);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
-const VERY_LONG: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 #[cfg(test)]
 mod tests {
@@ -1070,7 +1064,7 @@ mod tests {
         server.go_silent(true);
         drop(server);
         // The kernel takes an ended thread off its list a moment after the join.
-        let deadline = deadline_in(LIMIT);
+        let deadline = clock::after(LIMIT);
         while thread_count() > 0 && Instant::now() < deadline {
             std::thread::yield_now();
         }

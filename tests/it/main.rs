@@ -13,6 +13,11 @@
 )]
 
 mod conformance;
+#[cfg(feature = "testing")]
+mod endings;
+mod examples;
+#[cfg(feature = "testing")]
+mod logging;
 mod request_many;
 mod support;
 mod tidy;

@@ -1,0 +1,140 @@
+//! How calls and handles end: time-outs of any length, drains, what a dispatcher remembers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use nats_blocking::testing::{Recorder, Server};
+use nats_blocking::{
+    Connection, ConnectionEventKind, ConnectionStatus, Consumer, ErrorKind, Options, OutboxPolicy,
+};
+
+use crate::support::wait::{Gate, Signal, poll};
+use crate::support::watchdog::within;
+
+const LIMIT: Duration = Duration::from_secs(10);
+
+fn connected() -> (Server, Recorder, Connection) {
+    let server = Server::start().unwrap();
+    let recorder = Recorder::new();
+    let connection = Options::builder()
+        .server(server.url())
+        .outbox_policy(OutboxPolicy::Block(Duration::MAX))
+        .connection_listener(recorder.clone())
+        .error_listener(recorder.clone())
+        .connect()
+        .unwrap();
+    (server, recorder, connection)
+}
+
+#[test]
+fn no_timeout_is_too_long_for_a_call() {
+    within(LIMIT * 3, "endless time-outs", || {
+        let (_server, recorder, connection) = connected();
+        let events = connection.events();
+        let subscription = connection.subscribe("echo").unwrap();
+        let dispatcher = connection
+            .dispatcher(|connection, message| connection.respond(&message, "yes").unwrap())
+            .unwrap();
+        dispatcher.subscribe("ask").unwrap();
+        connection.publish("echo", "hello").unwrap();
+        connection.flush_timeout(Duration::MAX).unwrap();
+        assert_eq!(subscription.next_timeout(Duration::MAX).unwrap().payload(), b"hello");
+        assert_eq!(connection.request("ask", "", Duration::MAX).unwrap().payload(), b"yes");
+        let pending = connection.send_request("ask", "").unwrap();
+        assert_eq!(pending.wait(Duration::MAX).unwrap().payload(), b"yes");
+        connection.wait_for_status(ConnectionStatus::Connected, Duration::MAX).unwrap();
+        subscription.drain(Duration::MAX).unwrap();
+        dispatcher.drain(Duration::MAX).unwrap();
+        connection.drain(Duration::MAX).unwrap();
+        assert!(connection.wait_closed(Duration::MAX).unwrap().is_none());
+        assert!(events.next_timeout(Duration::MAX).is_some());
+        recorder.check().unwrap();
+    });
+}
+
+#[test]
+fn a_publisher_may_wait_for_ever_for_a_full_outbox() {
+    within(LIMIT * 3, "an endless wait for room", || {
+        let server = Server::start().unwrap();
+        let connection = Options::builder()
+            .server(server.url())
+            .outbox_size(64 * 1024)
+            .outbox_policy(OutboxPolicy::Block(Duration::MAX))
+            .connect()
+            .unwrap();
+        server.go_silent(true);
+        let publisher = connection.clone();
+        let thread = std::thread::Builder::new()
+            .name("publisher".to_owned())
+            .spawn(move || {
+                let payload = vec![b'x'; 32 * 1024];
+                loop {
+                    // Ends when the connection is closed: nobody takes what is written.
+                    if let Err(error) = publisher.publish("full", &payload) {
+                        return error;
+                    }
+                }
+            })
+            .unwrap();
+        let full = poll(LIMIT, || {
+            let (messages, bytes) = connection.pending_out();
+            (messages > 0 && bytes >= 32 * 1024).then_some(())
+        });
+        assert!(full.is_some(), "{:?}", connection.pending_out());
+        connection.close();
+        assert_eq!(thread.join().unwrap().kind(), ErrorKind::Closed);
+    });
+}
+
+#[test]
+fn a_drain_ends_after_closed_has_been_delivered() {
+    for _ in 0..20 {
+        let (_server, recorder, connection) = connected();
+        connection.drain(LIMIT).unwrap();
+        let events = recorder.events();
+        let last = events.last().expect("an event");
+        assert!(matches!(last.kind(), ConnectionEventKind::Closed { cause: None }), "{last}");
+        recorder.check().unwrap();
+    }
+}
+
+#[test]
+fn a_drained_dispatcher_still_tells_what_it_has_handled() {
+    let (_server, _recorder, connection) = connected();
+    let dispatcher = connection.dispatcher(|_, _| ()).unwrap();
+    dispatcher.subscribe("one").unwrap();
+    dispatcher.subscribe_with("two", |_, _| ()).unwrap();
+    for subject in ["one", "two", "two"] {
+        connection.publish(subject, "").unwrap();
+    }
+    dispatcher.drain(LIMIT).unwrap();
+    connection.drain(LIMIT).unwrap();
+    assert_eq!((dispatcher.delivered(), dispatcher.dropped()), (3, 0));
+}
+
+#[test]
+fn what_waits_when_the_time_to_drain_is_over_is_handled_without_its_dispatcher() {
+    let (_server, _recorder, connection) = connected();
+    let (gate, started) = (Gate::new(), Gate::new());
+    let handled = Arc::new(Signal::new(0));
+    let (at_gate, first, counter) = (gate.clone(), started.clone(), Arc::clone(&handled));
+    let dispatcher = connection
+        .dispatcher(move |_, _| {
+            first.open();
+            assert!(at_gate.wait(LIMIT));
+            counter.change(|count| *count += 1);
+        })
+        .unwrap();
+    dispatcher.subscribe("work").unwrap();
+    for _ in 0..5 {
+        connection.publish("work", "").unwrap();
+    }
+    connection.flush().unwrap();
+    assert!(started.wait(LIMIT));
+    let error = dispatcher.drain(Duration::from_millis(100)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+    drop(dispatcher);
+    gate.open();
+    let all = handled.wait(LIMIT, |count| (*count == 5).then_some(()));
+    assert!(all.is_some(), "{} of 5 were handled", handled.read(|count| *count));
+}

@@ -1,0 +1,415 @@
+//! Every example, run as a program of its own: its status, its lines and their order.
+//!
+//! The lines of `connection_events` are checked against the grammar of events by a small machine
+//! of their own here: what a person reads must be in order, not only what a listener is told.
+
+use std::env;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crate::support::cluster::Cluster;
+use crate::support::nats_server::NatsServer;
+use crate::support::wait::{Signal, poll};
+
+/// For everything that takes milliseconds or a few seconds on an idle machine.
+const LIMIT: Duration = Duration::from_secs(60);
+
+const OPENED: &str = "nats: connection opened";
+const DISCONNECTED: &str = "nats: connection disconnected";
+const RECONNECTED: &str = "nats: connection reconnected";
+const RESUBSCRIBED: &str = "nats: subscriptions re-established";
+const CLOSED: &str = "nats: connection closed";
+
+/// A running example.
+struct Example {
+    name: &'static str,
+    child: Child,
+    lines: Arc<Signal<Vec<String>>>,
+    readers: Vec<JoinHandle<String>>,
+}
+
+impl Example {
+    fn start(name: &'static str, arguments: &[&str]) -> Self {
+        let mut child = Command::new(folder().join(name))
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the example starts");
+        let lines = Arc::new(Signal::new(Vec::new()));
+        let (out, mut err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        let seen = Arc::clone(&lines);
+        let read_out = move || {
+            for line in BufReader::new(out).lines().map_while(Result::ok) {
+                seen.change(|lines| lines.push(line));
+            }
+            String::new()
+        };
+        let read_err = move || {
+            let mut text = String::new();
+            let _ = err.read_to_string(&mut text);
+            text
+        };
+        let reader = |body: Box<dyn FnOnce() -> String + Send>| {
+            thread::Builder::new().name("example-reader".to_owned()).spawn(body).unwrap()
+        };
+        let readers = vec![reader(Box::new(read_out)), reader(Box::new(read_err))];
+        Self { name, child, lines, readers }
+    }
+
+    /// Waits until it has printed `count` lines that begin so.
+    fn wait_lines(&self, beginning: &str, count: usize) {
+        let enough = |lines: &mut Vec<String>| {
+            let found = lines.iter().filter(|line| line.starts_with(beginning)).count();
+            (found >= count).then_some(())
+        };
+        if self.lines.wait(LIMIT, enough).is_none() {
+            let shown = self.lines.read(|lines| lines.join("\n"));
+            panic!("{}: no {count} lines '{beginning}' within {LIMIT:?}:\n{shown}", self.name);
+        }
+    }
+
+    /// SIGTERM, to this very child.
+    fn terminate(&self) {
+        let status = Command::new("sh")
+            .args(["-c", "kill -s TERM \"$0\"", &self.child.id().to_string()])
+            .status()
+            .expect("a shell");
+        assert!(status.success());
+    }
+
+    /// Waits for its end and returns what it printed; the status must be 0.
+    fn finish(mut self) -> Vec<String> {
+        let status: Option<ExitStatus> = poll(LIMIT, || self.child.try_wait().unwrap());
+        if status.is_none() {
+            let _ = self.child.kill();
+        }
+        let errors: String =
+            self.readers.drain(..).map(|reader| reader.join().unwrap()).collect::<String>();
+        let lines = self.lines.read(Clone::clone);
+        let shown = lines.join("\n");
+        let name = self.name;
+        assert!(status.is_some(), "{name} still ran after {LIMIT:?}:\n{shown}\n{errors}");
+        assert!(status.unwrap().success(), "{name}: {status:?}\n{shown}\n{errors}");
+        lines
+    }
+}
+
+impl Drop for Example {
+    fn drop(&mut self) {
+        // An error means that it has already ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Where the examples are, as new as the sources: cargo builds them with the tests only if it is
+/// asked for all tests, so it is asked again, which costs nothing when they are there.
+fn folder() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let own = env::current_exe().expect("the path of the test");
+        let profile = own.parent().and_then(Path::parent).expect("target/PROFILE/deps");
+        // Set by cargo; a test binary that was started by hand takes what is there.
+        if let Some(cargo) = env::var_os("CARGO") {
+            let name = profile.file_name().and_then(|name| name.to_str()).expect("a profile");
+            let built = Command::new(cargo)
+                .current_dir(env!("CARGO_MANIFEST_DIR"))
+                .args(["build", "--quiet", "--examples", "--all-features", "--locked"])
+                .args(["--profile", if name == "debug" { "dev" } else { name }])
+                .arg("--target-dir")
+                .arg(profile.parent().expect("the target folder"))
+                .status()
+                .expect("cargo starts");
+            assert!(built.success(), "the examples cannot be built");
+        }
+        profile.join("examples")
+    })
+}
+
+fn run(name: &'static str, arguments: &[&str]) -> Vec<String> {
+    Example::start(name, arguments).finish()
+}
+
+fn count(lines: &[String], beginning: &str) -> usize {
+    lines.iter().filter(|line| line.starts_with(beginning)).count()
+}
+
+/// One letter for each printed event, none for errors and other lines:
+///
+/// ```text
+/// life   = O notice* (outage R B S notice*)* [outage] C
+/// outage = D (R F)*
+/// ```
+///
+/// `n` is a notice, `!` a notice that announces a loss.
+fn letters(lines: &[String]) -> String {
+    let table = [
+        (OPENED, 'O'),
+        (DISCONNECTED, 'D'),
+        ("nats: reconnecting", 'R'),
+        ("nats: reconnect failed", 'F'),
+        (RECONNECTED, 'B'),
+        (RESUBSCRIBED, 'S'),
+        ("nats: discovered servers", 'n'),
+        ("nats: lame duck mode", 'n'),
+        ("nats: draining", 'n'),
+        ("nats: stale connection", '!'),
+        ("nats: reconnect forced", '!'),
+        (CLOSED, 'C'),
+    ];
+    let letter = |line: &String| {
+        let known = table.iter().find(|(beginning, _)| line.starts_with(beginning));
+        known.map(|(_, letter)| *letter)
+    };
+    lines.iter().filter_map(letter).collect()
+}
+
+/// Whether the letters are a whole life that began with a connection.
+fn is_legal(life: &str) -> bool {
+    let Some(middle) = life.strip_prefix('O').and_then(|rest| rest.strip_suffix('C')) else {
+        return false;
+    };
+    // What may follow which letter.
+    let follows = |before: char| match before {
+        'O' | 'S' | 'n' => "n!D",
+        '!' => "D",
+        'D' | 'F' => "R",
+        'R' => "FB",
+        'B' => "S",
+        _ => "",
+    };
+    let mut before = 'O';
+    for letter in middle.chars() {
+        if !follows(before).contains(letter) {
+            return false;
+        }
+        before = letter;
+    }
+    "OSn!DF".contains(before)
+}
+
+fn assert_legal(lines: &[String]) {
+    let life = letters(lines);
+    assert!(is_legal(&life), "{life} is not a life:\n{}", lines.join("\n"));
+}
+
+/// The downtimes that were printed, as in `down for 253.1ms`.
+fn downtimes(lines: &[String]) -> Vec<Duration> {
+    let printed = lines.iter().filter_map(|line| line.split_once("down for "));
+    printed.map(|(_, text)| parse_duration(text)).collect()
+}
+
+fn parse_duration(text: &str) -> Duration {
+    let unit = text.find(|c: char| c.is_alphabetic()).expect("a unit");
+    let number: f64 = text[..unit].parse().expect("a number");
+    let seconds = match &text[unit..] {
+        "s" => 1.0,
+        "ms" => 1e-3,
+        "µs" => 1e-6,
+        "ns" => 1e-9,
+        other => panic!("{other} is no unit"),
+    };
+    Duration::from_secs_f64(number * seconds)
+}
+
+#[test]
+fn the_machine_accepts_lives_and_refuses_what_is_out_of_place() {
+    for life in ["OC", "OnnC", "ODRFRBSnC", "ODC", "ODRFC", "O!DRBS!DRBSC", "O!C"] {
+        assert!(is_legal(life), "{life}");
+    }
+    for life in ["", "C", "O", "nOC", "OO", "ORBSC", "ODRC", "ODnRBSC", "O!nC", "ODRBC", "OCn"] {
+        assert!(!is_legal(life), "{life}");
+    }
+    let line = "nats: connection reconnected nats://a:1, attempt 3, down for 253.5ms".to_owned();
+    assert_eq!(downtimes(&[line]), [Duration::from_micros(253_500)]);
+}
+
+#[test]
+fn connection_events_shows_every_event_and_error_in_a_legal_order() {
+    let lines = run("connection_events", &[]);
+    assert_legal(&lines);
+    for beginning in [
+        OPENED,
+        "nats: discovered servers",
+        "nats: lame duck mode",
+        DISCONNECTED,
+        "nats: reconnecting",
+        "nats: reconnect failed",
+        RECONNECTED,
+        RESUBSCRIBED,
+        "nats: stale connection",
+        "nats: reconnect forced",
+        "nats: draining",
+        "nats: slow consumer: sid",
+        "nats: slow consumer recovered",
+        "nats: server error: Permissions Violation for Publish to \"secret.plans\"",
+        "nats: exception: a handler of 'noise' (sid 2) panicked",
+    ] {
+        assert!(count(&lines, beginning) > 0, "no '{beginning}':\n{}", lines.join("\n"));
+    }
+    assert!(lines.last().unwrap().starts_with(CLOSED), "{lines:?}");
+}
+
+#[test]
+fn connection_events_outlives_twenty_kills_of_a_real_server() {
+    let mut server = NatsServer::start_plain();
+    let example = Example::start("connection_events", &["--server", &server.url()]);
+    example.wait_lines(OPENED, 1);
+    for round in 1..=20 {
+        server.kill();
+        example.wait_lines(DISCONNECTED, round);
+        server.restart();
+        example.wait_lines(RESUBSCRIBED, round);
+    }
+    example.terminate();
+    let lines = example.finish();
+    assert_legal(&lines);
+    assert_eq!(count(&lines, DISCONNECTED), 20);
+    assert_eq!(count(&lines, RECONNECTED), 20);
+    assert_eq!(count(&lines, RESUBSCRIBED), 20);
+    assert!(lines.last().unwrap().starts_with(CLOSED), "{lines:?}");
+}
+
+#[test]
+fn a_killed_server_of_a_cluster_costs_less_than_a_second() {
+    let mut cluster = Cluster::start(3);
+    let example = Example::start("connection_events", &["--server", &cluster[0].url()]);
+    example.wait_lines("nats: discovered servers", 1);
+    cluster[0].kill();
+    example.wait_lines(RESUBSCRIBED, 1);
+    example.terminate();
+    let lines = example.finish();
+    assert_legal(&lines);
+    let downtimes = downtimes(&lines);
+    assert_eq!(downtimes.len(), 1, "{lines:?}");
+    assert!(downtimes[0] < Duration::from_secs(1), "{lines:?}");
+}
+
+#[test]
+fn a_listening_example_ends_after_the_given_time() {
+    let server = NatsServer::start_plain();
+    for name in ["connection_events", "discovered_servers", "errors"] {
+        let lines = run(name, &["--server", &server.url(), "--for", "0.1"]);
+        assert!(lines.last().unwrap().starts_with(CLOSED), "{name}: {lines:?}");
+    }
+}
+
+#[test]
+fn discovered_servers_prints_both_lists_from_inside_the_callback() {
+    let lines = run("discovered_servers", &[]);
+    let servers = |beginning: &str| -> Vec<usize> {
+        let of = lines.iter().filter_map(|line| line.strip_prefix(beginning));
+        of.map(|list| list.matches("nats://").count()).collect()
+    };
+    assert_eq!(servers("Known servers: "), [1, 2, 3, 2], "{lines:?}");
+    assert_eq!(servers("Discovered servers: "), [1, 2, 1], "{lines:?}");
+    assert!(lines.last().unwrap().starts_with(CLOSED), "{lines:?}");
+}
+
+#[test]
+fn discovered_servers_names_the_nodes_of_a_real_cluster() {
+    let cluster = Cluster::start(3);
+    let example = Example::start("discovered_servers", &["--server", &cluster[0].url()]);
+    example.wait_lines("Discovered servers: ", 1);
+    example.terminate();
+    let lines = example.finish();
+    let known = lines.iter().rfind(|line| line.starts_with("Known servers: ")).unwrap();
+    for node in cluster.nodes() {
+        assert!(known.contains(&node.url()), "{} in {lines:?}", node.url());
+    }
+}
+
+#[test]
+fn errors_shows_each_kind_with_its_type() {
+    let lines = run("errors", &[]);
+    for beginning in [
+        "the server refused: Publish on 'secret.plans'",
+        "the server refused: Subscribe on 'secret.>'",
+        "reading from it gives: the server said: Permissions Violation",
+        "a slow consumer: 'ticks'",
+        "a slow consumer recovered: 'ticks', 6 messages were dropped",
+        "the connection handled an exception: a handler of 'noise' (sid 3) panicked (UserPanic)",
+        "the connection handled an exception: the server broke the protocol",
+        "the server said: Maximum Connections Exceeded (MaximumConnections)",
+        "  and keeps the connection",
+        "  and closes the connection",
+    ] {
+        assert!(count(&lines, beginning) > 0, "no '{beginning}':\n{}", lines.join("\n"));
+    }
+    assert!(lines.last().unwrap().starts_with(CLOSED), "{lines:?}");
+}
+
+#[test]
+fn the_small_examples_run_alone() {
+    assert_eq!(run("publish", &[]), ["published 1 to 'greet.joe'"]);
+    let subscribed = run("subscribe", &[]);
+    assert_eq!(
+        subscribed[1..4],
+        ["hello 0", "hello 1", "hello 2"].map(|m| format!("greet.joe: {m}"))
+    );
+    assert_eq!(
+        run("request", &[]),
+        [
+            "nobody listens to 'nobody.listens.here'",
+            "reply: hello",
+            "reply: hello 1",
+            "reply: hello 2"
+        ]
+    );
+    let responded = run("respond", &[]);
+    assert_eq!((count(&responded, "answered: "), count(&responded, "reply: ")), (3, 3));
+    assert_eq!(
+        run("dispatcher", &[]),
+        ["1. orders.new", "2. orders.paid", "3. orders.sent", "ping: pong", "handled: 4"]
+    );
+}
+
+#[test]
+fn a_queue_group_does_every_job_once() {
+    let lines = run("queue_group", &[]);
+    assert_eq!(lines.last().unwrap(), "300 of 300 jobs were done, each once");
+    assert_eq!(lines.len(), 4, "three workers: {lines:?}");
+}
+
+#[test]
+fn a_drain_handles_what_had_arrived() {
+    let lines = run("drain", &[]);
+    assert_legal(&lines);
+    assert_eq!(lines[lines.len() - 2..], ["handled: 50 of 50", "results that arrived: 50 of 50"]);
+}
+
+#[test]
+fn a_harness_tests_a_service_through_faults() {
+    let lines = run("harness", &[]);
+    assert_eq!(lines, ["400 of 400 answers were right", "3 losses survived", "3 losses survived"]);
+}
+
+#[test]
+fn the_examples_speak_to_each_other_through_a_real_server() {
+    let server = NatsServer::start_plain();
+    let url = server.url();
+    let subscribe = Example::start("subscribe", &["--server", &url, "--count", "5", "greet.*"]);
+    subscribe.wait_lines("subscribed to 'greet.*'", 1);
+    let published = run("publish", &["--server", &url, "--count", "5", "greet.anna", "good day"]);
+    assert_eq!(published, ["published 5 to 'greet.anna'"]);
+    let heard = subscribe.finish();
+    assert_eq!(count(&heard, "greet.anna: good day"), 5, "{heard:?}");
+
+    let respond = Example::start("respond", &["--server", &url, "--count", "4", "echo"]);
+    respond.wait_lines("answering 'echo'", 1);
+    let asked = run("request", &["--server", &url, "--count", "4", "echo", "who"]);
+    assert_eq!(asked[1..], ["who", "who 1", "who 2", "who 3"].map(|it| format!("reply: {it}")));
+    assert_eq!(count(&respond.finish(), "answered: who"), 4);
+
+    for name in ["queue_group", "dispatcher", "drain", "harness"] {
+        let alone = run(name, &[]);
+        let served = run(name, &["--server", &url]);
+        assert_eq!(alone.len(), served.len(), "{name}: {alone:?} and {served:?}");
+    }
+}
