@@ -820,7 +820,8 @@ mod tests {
         server.connection(count - 1, LIMIT);
         let started = Instant::now();
         drop(server);
-        assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+        // Without being woken the slow sender alone would take hours.
+        assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
         drop(clients);
     }
 }
