@@ -12,5 +12,6 @@
     reason = "a test fails by panicking"
 )]
 
+mod handshake;
 mod support;
 mod tidy;
