@@ -12,6 +12,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod corpus;
 mod handshake;
 mod support;
 mod tidy;
