@@ -14,5 +14,6 @@
 
 mod corpus;
 mod handshake;
+mod hostile;
 mod support;
 mod tidy;
