@@ -65,6 +65,7 @@ impl Core {
         if let Some(queue) = queue {
             check_queue(queue)?;
         }
+        self.outbox.check_subscribe(subject, queue)?;
         self.check_open()?;
         let make = |sid| {
             Subscriber::new(sid, subject.to_owned(), queue.map(str::to_owned), target, limits)
