@@ -15,5 +15,6 @@
 mod corpus;
 mod handshake;
 mod hostile;
+mod injection;
 mod support;
 mod tidy;
