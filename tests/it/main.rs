@@ -16,5 +16,6 @@ mod corpus;
 mod handshake;
 mod hostile;
 mod injection;
+mod secrets;
 mod support;
 mod tidy;
