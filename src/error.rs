@@ -35,7 +35,7 @@ pub enum ErrorKind {
     Misuse,
     /// Payload and headers together are larger than the server accepts.
     MaxPayload,
-    /// The protocol line of a message would be longer than the configured control line.
+    /// The protocol line of a message or subscription would be longer than the control line.
     MaxControlLine,
     /// The message has headers, and they are switched off at the server or by `no_headers`.
     HeadersUnsupported,

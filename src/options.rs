@@ -140,5 +140,15 @@ pub(crate) fn check(config: &Config) -> Result<()> {
         return bad("name holds a NUL, which a thread name cannot hold".to_owned());
     }
     config.credentials.check()?;
-    check_inbox_prefix(&config.inbox_prefix)
+    check_inbox_prefix(&config.inbox_prefix)?;
+    let (prefix, line) = (config.inbox_prefix.len(), config.outbox.control_line);
+    if prefix.saturating_add(AROUND_PREFIX) > line {
+        let text = "with a unique part the inbox prefix does not fit into the control line";
+        return bad(format!("{text}: {prefix} bytes of {line}"));
+    }
+    Ok(())
 }
+
+/// What stands around the inbox prefix in the longest line of a connection's own, a SUB: operation,
+/// unique part, token, sid and blanks.
+const AROUND_PREFIX: usize = 80;

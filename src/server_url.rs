@@ -53,18 +53,22 @@ impl ServerUrl {
     /// Reads `[scheme://][user[:password]@]host[:port]`.
     pub(crate) fn parse(text: &str) -> Result<Self> {
         let text = text.trim();
-        let full = if text.contains("://") { text.to_owned() } else { format!("nats://{text}") };
-        let shown = redact(&full);
-        let bad = |why: &str| {
-            Error::new(ErrorKind::InvalidUrl, format!("invalid server URL '{shown}': {why}"))
-        };
         if text.is_empty() {
             return Err(Error::new(ErrorKind::InvalidUrl, "invalid server URL: it is empty"));
         }
-        if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        let full = with_scheme(text);
+        Self::parse_full(&full, &redact(&full))
+    }
+
+    /// Reads a URL that has a scheme; an error shows it as `shown`.
+    fn parse_full(full: &str, shown: &str) -> Result<Self> {
+        let bad = |why: &str| {
+            Error::new(ErrorKind::InvalidUrl, format!("invalid server URL '{shown}': {why}"))
+        };
+        if full.chars().any(|c| c.is_whitespace() || c.is_control()) {
             return Err(bad("it holds white space or a control character"));
         }
-        let url = url::Url::parse(&full).map_err(|error| bad(&error.to_string()))?;
+        let url = url::Url::parse(full).map_err(|error| bad(&error.to_string()))?;
         let scheme = match url.scheme() {
             "nats" => Scheme::Nats,
             "tls" => Scheme::Tls,
@@ -91,7 +95,24 @@ impl ServerUrl {
 
     /// Reads a comma-separated list; empty entries are skipped.
     pub(crate) fn parse_list(text: &str) -> Result<Vec<Self>> {
-        text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(Self::parse).collect()
+        let mut urls = Vec::new();
+        let mut rest = Some(text);
+        while let Some(list) = rest {
+            let (part, behind) = match list.split_once(',') {
+                Some((part, behind)) => (part.trim(), Some(behind)),
+                None => (list.trim(), None),
+            };
+            rest = behind;
+            if part.is_empty() {
+                continue;
+            }
+            let full = with_scheme(part);
+            // The comma may be one of a password, of which this is the beginning.
+            let cut = !part.contains('@') && behind.is_some_and(|behind| behind.contains('@'));
+            let shown = if cut { HIDDEN.to_owned() } else { redact(&full) };
+            urls.push(Self::parse_full(&full, &shown)?);
+        }
+        Ok(urls)
     }
 
     /// The address that a server announced, as `host:port`, with the scheme and the user
@@ -184,8 +205,20 @@ fn hex(digits: &[u8]) -> Option<u8> {
     u8::from_str_radix(text, 16).ok()
 }
 
+/// How an error shows an entry of a list that may be a piece of a password.
+const HIDDEN: &str = "… (hidden; a comma in a password is written %2C)";
+
+/// The text itself if it has a scheme. What stands before `://` in a password is none.
+fn with_scheme(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');
+    match text.split_once("://") {
+        Some((scheme, _)) if scheme.chars().all(plain) => text.to_owned(),
+        _ => format!("nats://{text}"),
+    }
+}
+
 /// The text with whatever may be user information cut out, for error messages about texts that
-/// could not be read: everything before the last `@` counts.
+/// could not be read: everything before the last `@` counts, and without one a port that is none.
 fn redact(text: &str) -> String {
     let visible: String = text.chars().filter(|c| !c.is_control()).collect();
     match (visible.find("://"), visible.rfind('@')) {
@@ -195,7 +228,14 @@ fn redact(text: &str) -> String {
             format!("{head}://…{tail}")
         }
         (_, Some(at)) => format!("…{}", visible.get(at..).unwrap_or_default()),
-        _ => visible,
+        _ => match visible.rsplit_once(':') {
+            Some((head, port))
+                if !port.starts_with("//") && !port.bytes().all(|byte| byte.is_ascii_digit()) =>
+            {
+                format!("{head}:…")
+            }
+            _ => visible,
+        },
     }
 }
 
@@ -255,6 +295,10 @@ mod tests {
         let error = ServerUrl::parse("nats://joe:hunter2@host:port").expect_err("bad port");
         assert!(!error.to_string().contains("hunter2") && !error.to_string().contains("joe"));
         assert!(!format!("{error:?}").contains("hunter2"));
+        for text in ["nats://joe:hunter2", "joe:hunter2://x@host", "joe:hunter2,x@host"] {
+            let error = ServerUrl::parse_list(text).expect_err(text);
+            assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
+        }
     }
 
     #[test]

@@ -36,7 +36,8 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// [`InvalidSubject`](ErrorKind::InvalidSubject), [`Draining`](ErrorKind::Draining),
+    /// [`InvalidSubject`](ErrorKind::InvalidSubject),
+    /// [`MaxControlLine`](ErrorKind::MaxControlLine), [`Draining`](ErrorKind::Draining),
     /// [`Closed`](ErrorKind::Closed).
     ///
     /// ```no_run

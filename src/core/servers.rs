@@ -11,6 +11,7 @@
 //! Order: shuffled at the start of each outage (unless switched off), the lost server last, so that
 //! a thousand clients of one dead server spread over the others.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::error::{ConnectAttempt, Error};
@@ -226,24 +227,39 @@ impl Pool {
             .iter()
             .filter_map(|address| ServerUrl::discovered(address, &current).ok())
             .collect();
+        let announced: HashSet<_> = listed.iter().map(address).collect();
         self.servers.retain(|server| {
             let keep = !server.discovered
                 || server.url.same_address(&current)
-                || listed.iter().any(|url| url.same_address(&server.url));
+                || announced.contains(&address(&server.url));
             if !keep {
                 changed.removed.push(server.url.to_string());
             }
             keep
         });
-        for url in listed {
-            let known = self.servers.iter().any(|server| same_server(&server.url, &url))
-                || is_peer(&url, peer);
-            if !known {
-                changed.added.push(url.to_string());
-                self.servers.push(Server::new(url, true));
-            }
+        let fresh = self.unknown(&listed, peer);
+        for url in fresh {
+            changed.added.push(url.to_string());
+            self.servers.push(Server::new(url, true));
         }
         changed
+    }
+
+    /// Those of the list that are not in the pool, each once. A server may list ten thousands, and
+    /// this runs with the life locked: each is looked up, not compared with all others.
+    fn unknown(&self, listed: &[ServerUrl], peer: Option<SocketAddr>) -> Vec<ServerUrl> {
+        let mut known: HashSet<_> =
+            self.servers.iter().map(|server| address(&server.url)).collect();
+        // Two names of this machine with the same port are the same server: servers announce
+        // `127.0.0.1` to a client that was configured with `localhost`.
+        let local = self.servers.iter().filter(|server| is_loopback(&server.url));
+        let mut local_ports: HashSet<u16> = local.map(|server| server.url.port()).collect();
+        let unknown = listed.iter().filter(|url| {
+            let new_address = known.insert(address(url));
+            let new_local = !is_loopback(url) || local_ports.insert(url.port());
+            new_address && new_local && !is_peer(url, peer)
+        });
+        unknown.cloned().collect()
     }
 
     /// The URLs of all servers, in order.
@@ -281,11 +297,9 @@ fn refusal(error: &Error) -> Option<String> {
     said.map(|error| error.text().to_ascii_lowercase())
 }
 
-/// Whether two URLs name the same server: the same address, or two names of this machine with the
-/// same port (servers announce `127.0.0.1` to a client that was configured with `localhost`).
-fn same_server(one: &ServerUrl, other: &ServerUrl) -> bool {
-    one.same_address(other)
-        || (one.port() == other.port() && is_loopback(one) && is_loopback(other))
+/// What [`ServerUrl::same_address`] compares, to look up.
+fn address(url: &ServerUrl) -> (&str, u16) {
+    (url.host(), url.port())
 }
 
 fn is_loopback(url: &ServerUrl) -> bool {

@@ -76,7 +76,7 @@ impl Core {
         if let Some(queue) = queue {
             check_queue(queue)?;
         }
-        self.check_subscribe_line(subject, queue)?;
+        self.outbox.check_subscribe(subject, queue)?;
         self.check_open()?;
         let make = |sid| {
             Subscriber::new(sid, subject.to_owned(), queue.map(str::to_owned), target, limits)
@@ -85,19 +85,6 @@ impl Core {
         let subscriber = self.registry.insert(make, registered, send)?;
         self.write(self.outbox.kick(), Urgency::Now);
         Ok(subscriber)
-    }
-
-    /// A line that is too long would cost the connection, and every connection after it, because it
-    /// would be announced again.
-    fn check_subscribe_line(&self, subject: &str, queue: Option<&str>) -> Result<()> {
-        // `SUB`, three blanks, the longest sid and the line end.
-        let line = subject.len() + queue.map_or(0, str::len) + 3 + 3 + 20 + 2;
-        let most = self.config.outbox.control_line;
-        if line > most {
-            let text = format!("the SUB line takes {line} bytes, the control line has {most}");
-            return Err(Error::new(ErrorKind::MaxControlLine, text));
-        }
-        Ok(())
     }
 
     /// No new work on a connection that ends.

@@ -85,7 +85,19 @@ impl Outbox {
     fn check_line(&self, length: usize, headers: Option<&Headers>, payload: usize) -> Result<()> {
         // A frame is the line, the headers, the payload and a line end.
         let rest = headers.map_or(0, Headers::encoded_len) + payload + 2;
-        let line = length.saturating_sub(rest);
+        self.check_line_length(length.saturating_sub(rest))
+    }
+
+    /// Checks that a SUB fits into the control line: the server ends the connection for one that
+    /// does not, and so would every later one, to which it is sent again.
+    pub(crate) fn check_subscribe(&self, subject: &str, queue: Option<&str>) -> Result<()> {
+        // With the longest sid, so that a subject does not fit today and not tomorrow.
+        let around = "SUB  18446744073709551615\r\n".len();
+        let queue = queue.map_or(0, |queue| queue.len() + 1);
+        self.check_line_length(around.saturating_add(subject.len()).saturating_add(queue))
+    }
+
+    fn check_line_length(&self, line: usize) -> Result<()> {
         let most = self.config.control_line;
         if line > most {
             let text = format!("the protocol line takes {line} bytes, the control line has {most}");

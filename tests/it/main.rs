@@ -13,11 +13,16 @@
 )]
 
 mod conformance;
+mod corpus;
 #[cfg(feature = "testing")]
 mod endings;
 mod examples;
+mod handshake;
+mod hostile;
+mod injection;
 #[cfg(feature = "testing")]
 mod logging;
 mod request_many;
+mod secrets;
 mod support;
 mod tidy;

@@ -7,6 +7,7 @@
 //! | `nats_server` | a real `nats-server` as a child process, and signals to it |
 //! | `cluster` | several of them with routes |
 //! | `scripted` | a server that does what a healthy one never does |
+//! | `own_process` | a test in a process of its own |
 //! | `leaks` | threads and descriptors before and after |
 //! | `seed` | random numbers that can be replayed |
 //! | `watchdog` | a limit for a piece of a test, with a report of what hangs |
@@ -19,6 +20,7 @@
 pub(crate) mod cluster;
 pub(crate) mod leaks;
 pub(crate) mod nats_server;
+pub(crate) mod own_process;
 pub(crate) mod ports;
 pub(crate) mod scripted;
 pub(crate) mod seed;

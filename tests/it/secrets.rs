@@ -1,0 +1,256 @@
+//! No password, user name or token is ever shown: not by a value, an error, an event or a log line.
+
+use std::fmt::Debug;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use nats_blocking::testing::{Happening, Recorder};
+use nats_blocking::{ConnectionEventKind as Kind, Options, OptionsBuilder};
+
+use crate::support::own_process::in_own_process;
+use crate::support::ports;
+use crate::support::scripted::{Afterwards, ScriptedServer, Step};
+use crate::support::wait::Gate;
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// What must not be found. Nothing else here contains them.
+const CANARIES: [&str; 3] = ["canaryuser", "canarypass,/:@w0rd", "canarytoken"];
+
+/// Everything that was shown, by whatever way.
+static SHOWN: Mutex<String> = Mutex::new(String::new());
+
+fn show(text: &str) {
+    let mut shown = SHOWN.lock().unwrap();
+    shown.push_str(text);
+    shown.push('\n');
+}
+
+fn show_debug(value: &impl Debug) {
+    show(&format!("{value:?} {value:#?}"));
+}
+
+fn show_error(error: &nats_blocking::Error) {
+    show_debug(error);
+    show(&error.to_string());
+    let mut source = std::error::Error::source(error);
+    while let Some(inner) = source {
+        show(&format!("{inner} {inner:?}"));
+        source = inner.source();
+    }
+    for attempt in error.attempts() {
+        show_debug(attempt);
+        show(attempt.server());
+        show(&attempt.cause().to_string());
+    }
+}
+
+struct Logger;
+
+impl log::Log for Logger {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        show(&format!("{} {} {}", record.level(), record.target(), record.args()));
+    }
+
+    fn flush(&self) {}
+}
+
+fn percent(text: &str) -> String {
+    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
+}
+
+/// As a URL must write it: what is not plain is coded.
+fn url_text(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric();
+    let code =
+        |byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+    text.bytes().map(code).collect()
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for chunk in bytes.chunks_exact(3) {
+        let bits = u32::from(chunk[0]) << 16 | u32::from(chunk[1]) << 8 | u32::from(chunk[2]);
+        for shift in [18, 12, 6, 0] {
+            text.push(char::from(DIGITS[(bits >> shift & 63) as usize]));
+        }
+    }
+    text
+}
+
+/// The parts of the canaries in every form, in small letters: parts, because a text may be cut.
+fn forms() -> Vec<String> {
+    let mut forms =
+        vec!["canary".to_owned(), "w0rd".to_owned(), percent("canary"), percent("w0rd")];
+    for canary in CANARIES {
+        forms.extend([url_text(canary), percent(canary)]);
+        // In base64 a text looks different at each of three places.
+        forms.extend((0..3).map(|from| base64(&canary.as_bytes()[from..])[..8].to_owned()));
+    }
+    forms.iter().map(|form| form.to_ascii_lowercase()).collect()
+}
+
+/// A life with everything in it: refused, lost, refused for good; all that can be shown is shown.
+fn live(builder: OptionsBuilder) {
+    let recorder = Recorder::new();
+    let builder = builder
+        .connect_timeout(LIMIT)
+        .reconnect_wait(Duration::from_millis(10))
+        .reconnect_jitter(Duration::ZERO)
+        .connection_listener(recorder.clone())
+        .error_listener(recorder.clone())
+        .on_event(|connection, event| show(&format!("{connection:?} {event} {event:?}")))
+        .on_error(|connection, notice| show(&format!("{connection:?} {notice} {notice:?}")));
+    show_debug(&builder);
+    let options = builder.build().unwrap();
+    show_debug(&options);
+    let connection = options.connect().unwrap();
+    let events = connection.events();
+    let subscription = connection.subscribe("work").unwrap();
+    let pending = connection.send_request("ask", "x").unwrap();
+    let message = subscription.next_timeout(LIMIT).unwrap();
+    show_debug(&connection);
+    show_debug(&connection.downgrade());
+    show_debug(&subscription);
+    show_debug(&pending);
+    show_debug(&message);
+    show_debug(&connection.server_info());
+    show_debug(&connection.statistics());
+    show_debug(&connection.servers());
+    show_debug(&connection.discovered_servers());
+    show_debug(&connection.connected_url());
+    let cause = connection.wait_closed(LIMIT).unwrap().expect("refused for good");
+    show_error(&cause);
+    show_error(&connection.publish("a", "b").unwrap_err());
+    show_error(&connection.last_error().unwrap());
+    for notice in events {
+        show(&format!("{notice} {notice:?}"));
+    }
+    show_debug(&recorder.timeline("all"));
+    for record in recorder.records() {
+        show_debug(&record);
+        match record.happening() {
+            Happening::Exception(error) => show_error(error),
+            Happening::Event(event) => match event.kind() {
+                Kind::Disconnected { cause } | Kind::ReconnectFailed { cause, .. } => {
+                    show_error(cause);
+                }
+                _ => show_debug(event),
+            },
+            other => show(&format!("{other} {other:?}")),
+        }
+    }
+    recorder.check().unwrap();
+}
+
+fn scripts() -> Vec<Vec<Step>> {
+    let discovered = "{\"connect_urls\":[\"127.0.0.1:1\"],\"nonce\":\"x\"}";
+    let refuse = vec![Step::DefaultInfo, Step::send("-ERR 'Authorization Violation'\r\n")];
+    vec![
+        [
+            Step::handshake(),
+            vec![
+                Step::AnswerPingsMeanwhile,
+                Step::SendInfo(discovered.to_owned()),
+                Step::expect("SUB work"),
+                Step::expect("PUB ask"),
+                Step::send("MSG work 1 2\r\nhi\r\n-ERR 'User Authentication Expired'\r\n"),
+            ],
+        ]
+        .concat(),
+        refuse,
+    ]
+}
+
+fn user_info(user: &str, password: &str) -> String {
+    format!("nats://{}:{}@", url_text(user), url_text(password))
+}
+
+#[test]
+fn no_secret_is_ever_shown() {
+    let name = "secrets::no_secret_is_ever_shown";
+    in_own_process(name, LIMIT * 4, || {
+        log::set_logger(&Logger).unwrap();
+        log::set_max_level(log::LevelFilter::Trace);
+        let [user, password, token] = CANARIES;
+        for way in 0..4 {
+            let server = ScriptedServer::start(scripts(), Afterwards::Repeat);
+            let in_url = |info: String| server.url().replace("nats://", &info);
+            let builder = Options::builder().max_reconnects(3).ignore_discovered_servers();
+            live(match way {
+                0 => builder.server(in_url(user_info(user, password))),
+                1 => builder.server(in_url(format!("nats://{token}@"))),
+                2 => builder.server(server.url()).user_and_password(user, password),
+                _ => builder.server(server.url()).token(token),
+            });
+        }
+        failed_connects();
+        bad_urls();
+        let shown = SHOWN.lock().unwrap().to_ascii_lowercase();
+        // That the net catches anything at all.
+        assert!(shown.contains("authorization violation") && shown.contains("debug nats_blocking"));
+        for form in forms() {
+            if let Some(at) = shown.find(&form) {
+                let from = shown[..at].rfind('\n').unwrap_or(0);
+                panic!("'{form}' is shown: {}", shown[from..].lines().nth(1).unwrap_or_default());
+            }
+        }
+    });
+}
+
+/// Servers that cannot be connected to, each in its own way.
+fn failed_connects() {
+    let [user, password, token] = CANARIES;
+    let refused = ports::listen().local_addr().unwrap();
+    let tls = Step::SendInfo("{\"tls_required\":true}".to_owned());
+    let server = ScriptedServer::always(vec![tls, Step::Wait(Gate::new())]);
+    for url in [
+        format!("{}{refused}", user_info(user, password)),
+        format!("nats://{token}@{refused}"),
+        server.url().replace("nats://", &user_info(user, password)),
+        format!("tls://{token}@{}", server.address()),
+        format!("{}nowhere.invalid", user_info(user, password)),
+    ] {
+        let error = Options::builder().server(url).connect_timeout(LIMIT).connect().unwrap_err();
+        show_error(&error);
+    }
+    drop(server.take_failures());
+}
+
+/// URLs that cannot be read, with secrets wherever a person may have put them.
+fn bad_urls() {
+    let [user, password, token] = CANARIES;
+    for url in [
+        format!("nats://{user}:{password}@host:port"),
+        format!("nats://{user}:{password}@host"),
+        format!("{user}:{password}@host:port"),
+        format!("nats://{token}@"),
+        format!("nats://{token}@ho st"),
+        format!("http://{token}@host"),
+        format!("nats://{user}:canarypass#x@host"),
+        format!("nats://{user}:canarypass?x@host"),
+        format!("nats://{user}:canarypass/x@host"),
+        format!("nats://{user}:canarypass://x@host"),
+        format!("{user}:canarypass://x@host"),
+        format!("nats://{user}:canarypass%ff@host"),
+        format!("nats://{user}:canarypass@host/path"),
+        format!("h1,nats://{user}:canarypass,x@host:port,h3"),
+        format!("nats://{user}:{}@host:99999", percent("canary")),
+        "nats://user:canarypass".to_owned(),
+    ] {
+        let builder = Options::builder().server(&url);
+        show_debug(&builder);
+        match builder.build() {
+            Ok(options) => show_debug(&options),
+            Err(error) => show_error(&error),
+        }
+        if let Err(error) = Options::builder().servers([url.as_str(), "other"]).build() {
+            show_error(&error);
+        }
+    }
+}

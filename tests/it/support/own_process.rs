@@ -1,0 +1,33 @@
+//! A test in a process of its own: for what belongs to the whole process, such as its memory, its
+//! logger or its leaks.
+
+use std::env;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use super::wait::poll;
+
+const MARK: &str = "IN_ITS_OWN_PROCESS";
+
+/// Runs `body` in a process of its own. Called by the test with that full name, and by nothing
+/// else: the other process runs just that test, and gets here again.
+pub(crate) fn in_own_process(test: &str, limit: Duration, body: impl FnOnce()) {
+    if env::var(MARK).is_ok_and(|name| name == test) {
+        return body();
+    }
+    let program = env::current_exe().unwrap();
+    let mut child = Command::new(program)
+        .args([test, "--exact", "--nocapture", "--test-threads", "1"])
+        .env(MARK, test)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let status = poll(limit, || child.try_wait().unwrap());
+    if status.is_none() {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    let status = status.unwrap_or_else(|| panic!("{test} is not done after {limit:?}"));
+    assert!(status.success(), "{test} failed in its own process; what it said stands above");
+}
