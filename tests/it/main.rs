@@ -13,6 +13,9 @@
 )]
 
 mod conformance;
+mod embedded;
+mod events;
+mod listeners;
 mod request_many;
 mod support;
 mod tidy;
