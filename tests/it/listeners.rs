@@ -460,6 +460,59 @@ fn listeners_come_and_go_while_the_connection_lives() {
 }
 
 #[test]
+fn a_listener_that_panics_when_it_is_dropped_ends_nothing() {
+    struct Brittle(Mutex<Option<ListenerId>>);
+    impl ConnectionListener for Brittle {
+        fn connection_event(&self, connection: &Connection, _: &ConnectionEvent) {
+            if let Some(id) = self.0.lock().unwrap().take() {
+                assert!(connection.remove_listener(id));
+            }
+        }
+    }
+    impl Drop for Brittle {
+        fn drop(&mut self) {
+            panic!("on purpose");
+        }
+    }
+    let scene = Scene::new();
+    scene.event("Connected", 1);
+    // One that removes itself, and one that is there until the end.
+    let brittle = Arc::new(Brittle(Mutex::new(None)));
+    let id = scene.connection.add_connection_listener(brittle.clone());
+    *brittle.0.lock().unwrap() = Some(id);
+    drop(brittle);
+    scene.connection.add_connection_listener(Brittle(Mutex::new(None)));
+    scene.server.lame_duck();
+    scene.event("LameDuck", 1);
+    scene.server.drop_clients();
+    scene.event("Resubscribed", 1);
+    assert_eq!(scene.end().last(), Some(&"Closed"));
+    let panics = scene.connection.statistics().panics();
+    assert!(panics >= 1, "{panics}");
+}
+
+#[test]
+fn a_removed_listener_is_not_called_for_what_had_happened_before() {
+    let (inside, gate) = (Gate::new(), Gate::new());
+    let scene = Scene::new();
+    scene.event("Connected", 1);
+    let blocker = Blocker { inside: inside.clone(), gate: gate.clone() };
+    scene.connection.add_connection_listener(blocker);
+    let (gone, stays) = (Recorder::new(), Recorder::new());
+    let id = scene.connection.add_connection_listener(gone.clone());
+    scene.connection.add_connection_listener(stays.clone());
+    scene.server.lame_duck();
+    assert!(inside.wait(LONG));
+    // Its turn in the very same notice would come next.
+    assert!(scene.connection.remove_listener(id));
+    gate.open();
+    event(&stays, "LameDuck", 1);
+    scene.end();
+    assert_eq!(names(&gone), Vec::<&str>::new());
+    assert_eq!(names(&stays), ["LameDuck", "Closed"]);
+}
+
+#[test]
 fn a_listener_may_remove_itself_and_add_others() {
     struct Once {
         own: Mutex<Option<ListenerId>>,
