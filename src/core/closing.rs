@@ -138,7 +138,6 @@ impl Core {
     /// Asks for another connection; see
     /// [`Connection::force_reconnect`](crate::Connection::force_reconnect).
     pub(crate) fn force_reconnect(&self) -> Result<()> {
-        use super::notice::ConnectionEventKind;
         let failed = {
             let mut life = self.life();
             if life.closing || life.status == ConnectionStatus::Closed {
@@ -151,8 +150,8 @@ impl Core {
                 // A failure that was reported before will be answered by a reconnect anyway.
                 Some(_) if life.failure.is_some() => return Ok(()),
                 Some(link) => {
+                    // The event is told with the loss, so that nothing comes between the two.
                     let epoch = link.epoch;
-                    self.emit(life.server.clone(), ConnectionEventKind::ForcedReconnect);
                     let text = "the program asked for another connection";
                     let stream = life.fail(epoch, Error::new(ErrorKind::ForcedReconnect, text));
                     stream.map(|stream| (epoch, stream))

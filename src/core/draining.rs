@@ -32,7 +32,9 @@ impl Core {
             if life.closing {
                 return Err(closed_error(life.close_cause.as_ref()));
             }
-            if life.status != ConnectionStatus::Connected {
+            // One that is known to be lost is as good as down.
+            let lost = life.link.is_none() || life.failure.is_some();
+            if life.status != ConnectionStatus::Connected || lost {
                 let text = "the connection is down and cannot drain; use close to end it now";
                 return Err(Error::new(ErrorKind::Disconnected, text));
             }

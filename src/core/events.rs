@@ -6,8 +6,9 @@
 //! when the notice was emitted ([`Hub::sinks`]) and calls them with no lock held.
 //!
 //! A queue is bounded. Beyond 1,024 waiting, error notices and whole pairs of `Reconnecting` and
-//! `ReconnectFailed` are left out and counted, and the next notice carries the count. Everything
-//! else is always delivered, so that the grammar of events holds for the slowest listener too:
+//! `ReconnectFailed` are left out and counted, and the next notice carries the count (in the queue
+//! of the callback thread the next event does). Everything else is always delivered, so that the
+//! grammar of events holds for the slowest listener too:
 //!
 //! ```text
 //!             Reconnecting, full          ReconnectFailed
@@ -60,6 +61,9 @@ impl<C> Sink<C> {
 #[derive(Debug, Default)]
 struct Queue {
     items: VecDeque<(u64, Notice)>,
+    /// Whether an error carries the count too, or only an event: a method of an error listener has
+    /// no place for it.
+    errors_carry: bool,
     skipped: u64,
     withheld: Option<(u64, Notice)>,
     finished: bool,
@@ -103,7 +107,8 @@ impl Queue {
     }
 
     fn append(&mut self, number: u64, notice: Notice) {
-        let skipped = std::mem::take(&mut self.skipped);
+        let carries = self.errors_carry || matches!(notice, Notice::Event(_));
+        let skipped = if carries { std::mem::take(&mut self.skipped) } else { 0 };
         self.finished = matches!(
             &notice,
             Notice::Event(event) if matches!(event.kind(), ConnectionEventKind::Closed { .. })
@@ -232,7 +237,7 @@ impl<C> Hub<C> {
     /// A queue of its own that gets everything emitted from now on.
     pub(crate) fn tap(&self) -> Arc<Tap> {
         let tap = Arc::new(Tap {
-            queue: Mutex::new(Rank::Leaf, Queue::default()),
+            queue: Mutex::new(Rank::Leaf, Queue { errors_carry: true, ..Queue::default() }),
             queued: Condvar::new(),
         });
         let mut state = self.state.lock();
@@ -336,6 +341,24 @@ mod tests {
         let last = queue.items.back().expect("an event").1.clone();
         assert!(matches!(last, Notice::Event(event) if event.skipped() == 3));
         assert_eq!(queue.items.len(), QUEUE_LIMIT + 1);
+    }
+
+    #[test]
+    fn the_count_waits_for_a_call_that_can_carry_it() {
+        let mut queue = full();
+        queue.push(1, &error());
+        while queue.pop().is_some() {}
+        queue.push(2, &error());
+        queue.push(3, &event(ConnectionEventKind::LameDuck));
+        assert!(matches!(queue.pop(), Some((_, Notice::Error { skipped: 0, .. }))));
+        let last = queue.pop().expect("an event").1;
+        assert!(matches!(last, Notice::Event(event) if event.skipped() == 1));
+
+        let mut tapped = Queue { errors_carry: true, ..full() };
+        tapped.push(1, &error());
+        while tapped.pop().is_some() {}
+        tapped.push(2, &error());
+        assert!(matches!(tapped.pop(), Some((_, Notice::Error { skipped: 1, .. }))));
     }
 
     #[test]

@@ -119,8 +119,9 @@ impl ConnectionEvent {
         &self.kind
     }
 
-    /// How many notices were left out just before this one because the listener was behind by
-    /// more than 1,024: error notices and pairs of `Reconnecting` and `ReconnectFailed`.
+    /// How many notices were left out before this one, and after the last event, because the
+    /// listener was behind by more than 1,024: error notices and pairs of `Reconnecting` and
+    /// `ReconnectFailed`.
     pub fn skipped(&self) -> u64 {
         self.skipped
     }

@@ -254,6 +254,9 @@ fn tear_down(core: &Core, link: &Link, noticed: Error) -> (Error, bool) {
             core.counters.disconnects.add(1);
             life.last_error = Some(cause.clone());
             life.status = ConnectionStatus::Reconnecting;
+            if forced {
+                core.emit(life.server.clone(), ConnectionEventKind::ForcedReconnect);
+            }
             let kind = ConnectionEventKind::Disconnected { cause: cause.clone() };
             core.emit(life.server.clone(), kind);
             // Borrowed apart, because the pool draws from the generator beside it.

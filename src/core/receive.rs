@@ -84,8 +84,11 @@ impl Receiver<'_> {
                 let text = format!("the server has not answered {outstanding} pings");
                 let error = Error::new(ErrorKind::StaleConnection, text);
                 let kind = ConnectionEventKind::StaleConnection { pings_outstanding: outstanding };
-                let life = self.core.life();
-                if !life.closing {
+                let mut life = self.core.life();
+                // A failure that was reported before is told with its own cause. From here on
+                // nothing but the loss follows: a drain is refused.
+                if !life.closing && life.failure.is_none() {
+                    life.failure = Some(error.clone());
                     self.core.emit(life.server.clone(), kind);
                 }
                 drop(life);

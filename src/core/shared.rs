@@ -77,11 +77,12 @@ impl Core {
         }))
     }
 
-    /// The name of one of this connection's threads.
+    /// The name of one of this connection's threads. The number comes first: the system keeps only
+    /// 15 bytes, and they must tell the threads of one connection from those of another.
     pub(crate) fn thread_name(&self, role: &str) -> String {
         match &self.config.name {
-            Some(name) => format!("nats-{role}-{}-{name}", self.id),
-            None => format!("nats-{role}-{}", self.id),
+            Some(name) => format!("nats-{}-{role}-{name}", self.id),
+            None => format!("nats-{}-{role}", self.id),
         }
     }
 

@@ -10,8 +10,9 @@
 //! ```
 //!
 //! Beyond it: after `StaleConnection` or `ForcedReconnect` the next event is `Disconnected` or
-//! `Closed`, and attempts are numbered from 1 in each outage. A prefix of a life is legal too: the
-//! connection may go on.
+//! `Closed`, and attempts are numbered from 1 in each outage, without a gap that is larger than
+//! what the listener is told it has missed. A prefix of a life is legal too: the connection may go
+//! on.
 
 use crate::core::ConnectionEventKind as Kind;
 
@@ -33,14 +34,22 @@ enum State {
 }
 
 /// Checks a life, or its beginning; the error names the first event that is out of place.
-pub(super) fn check<'a>(events: impl IntoIterator<Item = &'a Kind>) -> Result<(), String> {
+///
+/// With each event comes how many notices were left out before it.
+pub(super) fn check<'a>(events: impl IntoIterator<Item = (&'a Kind, u64)>) -> Result<(), String> {
     let mut state = State::Start { trying: false };
     let mut attempts = 0;
-    for (index, kind) in events.into_iter().enumerate() {
+    for (index, (kind, skipped)) in events.into_iter().enumerate() {
+        // Attempts are left out in pairs of events.
+        let missed = u32::try_from(skipped / 2).unwrap_or(u32::MAX);
         let fault = |why: &str| format!("event {index} is out of place ({why}): {kind:?}");
         state = next(state, kind).ok_or_else(|| fault(&format!("in state {state:?}")))?;
         attempts = match kind {
-            Kind::Reconnecting { attempt } if *attempt == attempts + 1 => *attempt,
+            Kind::Reconnecting { attempt }
+                if *attempt > attempts && *attempt - attempts - 1 <= missed =>
+            {
+                *attempt
+            }
             Kind::Reconnecting { .. } => return Err(fault("attempts are not counted one by one")),
             Kind::ReconnectFailed { attempt, .. } | Kind::Reconnected { attempts: attempt, .. }
                 if *attempt != attempts =>
@@ -81,9 +90,13 @@ fn next(state: State, kind: &Kind) -> Option<State> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::Kind;
     use crate::error::{Error, ErrorKind};
     use std::time::Duration;
+
+    fn check(life: &[Kind]) -> Result<(), String> {
+        super::check(life.iter().map(|kind| (kind, 0)))
+    }
 
     fn life(text: &str) -> Vec<Kind> {
         let cause = || Error::new(ErrorKind::Io, "x");
@@ -166,5 +179,8 @@ mod tests {
         let skipped =
             [Kind::Connected, life("disconnected").remove(0), Kind::Reconnecting { attempt: 2 }];
         assert!(check(&skipped).is_err());
+        let told = |skipped| move |(index, kind)| (kind, if index == 2 { skipped } else { 0 });
+        assert!(super::check(skipped.iter().enumerate().map(told(1))).is_err());
+        assert_eq!(super::check(skipped.iter().enumerate().map(told(2))), Ok(()));
     }
 }

@@ -304,7 +304,7 @@ impl Recorder {
     /// The timeline, headed by the first event that is out of place.
     pub fn check(&self) -> Result<(), Timeline> {
         let events = self.events();
-        grammar::check(events.iter().map(ConnectionEvent::kind))
+        grammar::check(events.iter().map(|event| (event.kind(), event.skipped())))
             .map_err(|fault| self.timeline(fault))
     }
 }

@@ -14,14 +14,18 @@
 
 mod conformance;
 mod corpus;
+mod embedded;
 #[cfg(feature = "testing")]
 mod endings;
+mod events;
 mod examples;
 mod handshake;
 mod hostile;
 mod injection;
+mod listeners;
 #[cfg(feature = "testing")]
 mod logging;
+mod random_faults;
 mod request_many;
 mod secrets;
 mod support;

@@ -1,0 +1,433 @@
+//! What a connection tells: every event with its data, its cause and its place in the order.
+//!
+//! How a program listens is in `listeners`; here a `Recorder` does.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use nats_blocking::testing::{Happening, Recorder, Server};
+use nats_blocking::{ConnectionEventKind as Kind, ConnectionStatus, ErrorKind, ServerErrorKind};
+
+use crate::embedded::{LONG, Scene, event, names, quick, recorded};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn is_exception(happening: &Happening) -> bool {
+    matches!(happening, Happening::Exception(_))
+}
+
+fn is_server_error(happening: &Happening) -> bool {
+    matches!(happening, Happening::ServerError(_))
+}
+
+/// A port of loopback on which nobody listens for as long as the server lives.
+fn refusing() -> Server {
+    let server = Server::start().unwrap();
+    server.refuse_connections(true).unwrap();
+    server
+}
+
+#[test]
+fn the_programs_own_close_is_closed_alone() {
+    let scene = Scene::new();
+    assert_eq!(scene.end(), ["Connected", "Closed"]);
+    assert!(matches!(scene.event("Closed", 1), Kind::Closed { cause: None }));
+    assert_eq!(scene.recorder.count(is_exception), 0);
+    assert!(scene.connection.wait_closed(LONG).unwrap().is_none());
+    assert!(scene.connection.last_error().is_none());
+}
+
+#[test]
+fn a_plain_failed_connect_is_an_exception_for_each_attempt_then_closed() {
+    let (one, two) = (refusing(), refusing());
+    let recorder = Recorder::new();
+    let options = quick(&one.url()).server(two.url()).no_randomize();
+    let error = recorded(options, &recorder).connect().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Connect);
+    let tried: Vec<&str> = error.attempts().iter().map(|attempt| attempt.server()).collect();
+    assert_eq!(tried, [one.url(), two.url()]);
+    assert!(error.attempts().iter().all(|attempt| attempt.cause().kind() == ErrorKind::Io));
+
+    let closed = event(&recorder, "Closed", 1);
+    assert!(matches!(&closed, Kind::Closed { cause: Some(cause) }
+        if cause.kind() == ErrorKind::Connect && cause.attempts().len() == 2));
+    assert_eq!(names(&recorder), ["Closed"]);
+    let records = recorder.records();
+    let exceptions = records.iter().take_while(|record| is_exception(record.happening())).count();
+    assert_eq!((exceptions, records.len()), (2, 3), "{}", recorder.timeline("all"));
+    recorder.check().unwrap();
+}
+
+#[test]
+fn a_loss_and_the_way_back_carry_their_data() {
+    let scene = Scene::new();
+    let before = SystemTime::UNIX_EPOCH.elapsed().unwrap();
+    let _one = scene.connection.subscribe("a.*").unwrap();
+    let _two = scene.connection.subscribe("b.>").unwrap();
+    scene.connection.flush().unwrap();
+    scene.server.refuse_connections(true).unwrap();
+    scene.server.drop_clients();
+    scene.event("ReconnectFailed", 3);
+    assert_eq!(scene.connection.status(), ConnectionStatus::Reconnecting);
+    scene.server.refuse_connections(false).unwrap();
+    scene.event("Resubscribed", 1);
+    let url = scene.server.url();
+    let mut failed = 0;
+    for event in scene.recorder.events() {
+        assert_eq!(event.server(), Some(url.as_str()), "{event}");
+        assert!(event.time().duration_since(SystemTime::UNIX_EPOCH).unwrap() + LONG > before);
+        assert_eq!(event.skipped(), 0);
+        match event.kind() {
+            Kind::Disconnected { cause } => assert_eq!(cause.kind(), ErrorKind::Io),
+            Kind::Reconnecting { attempt } => assert_eq!(*attempt, failed + 1),
+            Kind::ReconnectFailed { attempt, cause } => {
+                failed += 1;
+                assert_eq!((*attempt, cause.kind()), (failed, ErrorKind::Io));
+            }
+            Kind::Reconnected { attempts, downtime } => {
+                assert_eq!(*attempts, failed + 1);
+                assert!(*downtime > Duration::ZERO && *downtime < LONG, "{downtime:?}");
+            }
+            Kind::Resubscribed { subscriptions } => assert_eq!(*subscriptions, 2),
+            _ => {}
+        }
+    }
+    // One for the loss, and one for each failed attempt, told before its event.
+    assert_eq!(scene.recorder.count(is_exception), failed as usize + 1);
+    scene
+        .recorder
+        .wait_for_sequence(
+            LONG,
+            &[&is_exception, &|h| matches!(h.event_kind(), Some(Kind::Disconnected { .. }))],
+        )
+        .unwrap();
+    scene.end();
+    let statistics = scene.connection.statistics();
+    assert_eq!((statistics.disconnects(), statistics.reconnects()), (1, 1));
+}
+
+#[test]
+fn what_the_server_said_is_the_cause_and_is_told_before_the_loss() {
+    let texts = [
+        ("Stale Connection", ServerErrorKind::StaleConnection),
+        ("maximum connections exceeded", ServerErrorKind::MaximumConnections),
+        ("User Authentication Expired", ServerErrorKind::UserAuthenticationExpired),
+        ("Authorization Violation", ServerErrorKind::AuthorizationViolation),
+        ("Slow Consumer", ServerErrorKind::SlowConsumer),
+        ("Parser Error", ServerErrorKind::ParserError),
+        ("nobody ever said this", ServerErrorKind::Other),
+    ];
+    let scene = Scene::new();
+    for (index, (text, kind)) in texts.iter().enumerate() {
+        let count = index + 1;
+        scene.server.send_error_and_close(text);
+        let lost = scene.event("Disconnected", count);
+        let Kind::Disconnected { cause } = lost else { panic!("{lost:?}") };
+        let said = cause.server_error().unwrap_or_else(|| panic!("{text}: {cause:?}"));
+        assert_eq!((said.text(), said.kind()), (*text, kind));
+        scene.event("Resubscribed", count);
+    }
+    let records = scene.recorder.records();
+    for (index, record) in records.iter().enumerate() {
+        if let Some(Kind::Disconnected { cause }) = record.happening().event_kind() {
+            let Happening::ServerError(said) = records[index - 1].happening() else {
+                panic!("{}", scene.recorder.timeline("nothing was said before the loss"))
+            };
+            assert_eq!(Some(said), cause.server_error());
+        }
+    }
+    // What the server said is no failure of the library.
+    assert_eq!(scene.recorder.count(is_exception), 0);
+    assert_eq!(scene.recorder.count(is_server_error), texts.len());
+    assert_eq!(scene.end().iter().filter(|name| **name == "Disconnected").count(), texts.len());
+}
+
+#[test]
+fn an_error_after_which_the_server_stays_loses_nothing() {
+    let scene = Scene::new();
+    let text = "Permissions Violation for Publish to \"secret\"";
+    scene.server.send_error(text);
+    scene.server.send_error("maximum subscriptions exceeded");
+    scene.connection.flush().unwrap();
+    scene.recorder.wait_for_count(LONG, 2, is_server_error).unwrap();
+    assert_eq!(scene.end(), ["Connected", "Closed"]);
+}
+
+#[test]
+fn nonsense_is_a_protocol_error_told_once_and_the_cause() {
+    let scene = Scene::new();
+    scene.server.send_raw("what is this\r\n");
+    scene.event("Resubscribed", 1);
+    let Kind::Disconnected { cause } = scene.event("Disconnected", 1) else { panic!() };
+    assert_eq!(cause.kind(), ErrorKind::Protocol);
+    assert_eq!(scene.recorder.count(is_exception), 1);
+    scene.end();
+}
+
+#[test]
+fn a_server_that_stops_answering_is_stale_then_lost() {
+    let scene = Scene::with(|options| {
+        options
+            .ping_interval(Duration::from_millis(250))
+            .max_pings_out(2)
+            .connect_timeout(Duration::from_secs(1))
+    });
+    scene.server.pause_pongs(true);
+    let stale = scene.event("StaleConnection", 1);
+    assert!(matches!(stale, Kind::StaleConnection { pings_outstanding: 2 }), "{stale:?}");
+    let Kind::Disconnected { cause } = scene.event("Disconnected", 1) else { panic!() };
+    assert_eq!(cause.kind(), ErrorKind::StaleConnection);
+    scene.server.pause_pongs(false);
+    scene.event("Resubscribed", 1);
+    scene.end();
+}
+
+#[test]
+fn a_forced_reconnect_is_told_and_ends_requests() {
+    let scene = Scene::new();
+    let _silent = scene.connection.subscribe("ask").unwrap();
+    let pending = scene.connection.send_request("ask", "").unwrap();
+    scene.connection.flush().unwrap();
+    scene.connection.force_reconnect().unwrap();
+    scene.event("Resubscribed", 1);
+    let Kind::Disconnected { cause } = scene.event("Disconnected", 1) else { panic!() };
+    assert_eq!(cause.kind(), ErrorKind::ForcedReconnect);
+    assert_eq!(pending.wait(LONG).unwrap_err().kind(), ErrorKind::Disconnected);
+    assert_eq!(
+        scene.end(),
+        [
+            "Connected",
+            "ForcedReconnect",
+            "Disconnected",
+            "Reconnecting",
+            "Reconnected",
+            "Resubscribed",
+            "Closed"
+        ]
+    );
+    // The program's own wish is no failure.
+    assert_eq!(scene.recorder.count(is_exception), 0);
+}
+
+#[test]
+fn after_a_forced_reconnect_nothing_but_the_loss_follows() {
+    for round in 0..50 {
+        let scene = Scene::new();
+        // What the server says while the connection is being given up must not come between.
+        scene.server.announce_servers(&["127.0.0.1:1"]);
+        scene.connection.force_reconnect().unwrap();
+        scene.server.lame_duck();
+        let drained = scene.connection.start_drain(LONG);
+        let timeline = || scene.recorder.timeline(format!("round {round}: {drained:?}"));
+        scene.event("Disconnected", 1);
+        scene.connection.close();
+        scene.connection.wait_closed(LONG).unwrap();
+        let names = names(&scene.recorder);
+        let forced = names.iter().position(|name| *name == "ForcedReconnect").unwrap();
+        assert_eq!(names[forced + 1], "Disconnected", "{}", timeline());
+        scene.recorder.check().unwrap();
+    }
+}
+
+#[test]
+fn lame_duck_is_told_once_in_each_session() {
+    let scene = Scene::new();
+    for session in 1..=2 {
+        scene.server.lame_duck();
+        scene.server.lame_duck();
+        scene.connection.flush().unwrap();
+        scene.server.lame_duck();
+        scene.connection.flush().unwrap();
+        scene.event("LameDuck", session);
+        scene.server.restart().unwrap();
+        scene.event("Resubscribed", session);
+    }
+    let names = scene.end();
+    assert_eq!(names.iter().filter(|name| **name == "LameDuck").count(), 2, "{names:?}");
+}
+
+#[test]
+fn discovered_servers_are_told_with_what_came_and_what_went() {
+    let scene = Scene::new();
+    let own = format!("127.0.0.1:{}", scene.server.port());
+    let (first, second, third) = (refusing(), refusing(), refusing());
+    let address = |server: &Server| format!("127.0.0.1:{}", server.port());
+    let (a, b, c) = (address(&first), address(&second), address(&third));
+    let expect = |count, wanted: [&[&str]; 2]| {
+        let found = scene.event("DiscoveredServers", count);
+        let Kind::DiscoveredServers { added, removed } = &found else { panic!("{found:?}") };
+        let url = |list: &[&str]| -> Vec<String> {
+            list.iter().map(|address| format!("nats://{address}")).collect()
+        };
+        assert_eq!([added, removed], [&url(wanted[0]), &url(wanted[1])]);
+    };
+    scene.server.announce_servers(&[&own, &a, &b]);
+    expect(1, [&[&a, &b], &[]]);
+    assert_eq!(scene.connection.discovered_servers().len(), 2);
+    scene.server.announce_servers(&[&own, &b, &c]);
+    expect(2, [&[&c], &[&a]]);
+    // The same list in another order is no news, nor is one that names the known server only once
+    // more.
+    scene.server.announce_servers(&[&c, &own, &b, &b]);
+    scene.connection.flush().unwrap();
+    scene.server.announce_servers(&[&own]);
+    expect(3, [&[], &[&b, &c]]);
+    assert_eq!(scene.connection.servers(), [scene.server.url()]);
+    let names = scene.end();
+    assert_eq!(names.iter().filter(|name| **name == "DiscoveredServers").count(), 3);
+}
+
+#[test]
+fn servers_known_from_the_first_info_are_told_after_connected() {
+    let server = Server::start().unwrap();
+    server.announce_servers(&["127.0.0.1:1"]);
+    let recorder = Recorder::new();
+    let connection = recorded(quick(&server.url()), &recorder).connect().unwrap();
+    event(&recorder, "DiscoveredServers", 1);
+    connection.close();
+    assert_eq!(names(&recorder), ["Connected", "DiscoveredServers", "Closed"]);
+
+    let recorder = Recorder::new();
+    let options = quick(&server.url()).ignore_discovered_servers();
+    let connection = recorded(options, &recorder).connect().unwrap();
+    connection.flush().unwrap();
+    connection.close();
+    assert_eq!(names(&recorder), ["Connected", "Closed"]);
+}
+
+#[test]
+fn a_server_that_refuses_us_twice_is_given_up_and_the_refusal_is_the_cause() {
+    let scene = Scene::new();
+    scene.server.require_user("ann", "other");
+    scene.server.drop_clients();
+    let Kind::Closed { cause: Some(cause) } = scene.event("Closed", 1) else { panic!() };
+    assert!(cause.is_authorization(), "{cause:?}");
+    assert_eq!(cause.server_error().map(|said| said.text()), Some("Authorization Violation"));
+    assert_eq!(scene.recorder.count(is_server_error), 2);
+    let names = scene.end();
+    assert_eq!(names.iter().filter(|name| **name == "ReconnectFailed").count(), 2);
+    let ended = scene.connection.publish("a", "").unwrap_err();
+    assert_eq!(ended.kind(), ErrorKind::Closed);
+}
+
+#[test]
+fn only_the_server_that_refuses_us_is_given_up() {
+    let (refuser, other) = (Server::start().unwrap(), Server::start().unwrap());
+    let recorder = Recorder::new();
+    let options = quick(&refuser.url()).server(other.url()).no_randomize();
+    let connection = recorded(options, &recorder).connect().unwrap();
+    assert_eq!(connection.connected_url(), Some(refuser.url()));
+    refuser.require_token("unknown");
+    other.refuse_connections(true).unwrap();
+    refuser.drop_clients();
+    recorder.wait_for_count(LONG, 2, is_server_error).unwrap();
+    let is_failed = |happening: &Happening| {
+        matches!(happening.event_kind(), Some(Kind::ReconnectFailed { .. }))
+    };
+    // The attempt after the second refusal comes when the pool has been changed.
+    let failed = recorder.count(is_failed);
+    recorder.wait_for_count(LONG, failed + 2, is_failed).unwrap();
+    assert_eq!(connection.servers(), [other.url()]);
+    other.refuse_connections(false).unwrap();
+    event(&recorder, "Resubscribed", 1);
+    assert_eq!(connection.connected_url(), Some(other.url()));
+    connection.close();
+    recorder.check().unwrap();
+}
+
+#[test]
+fn an_option_keeps_trying_a_server_that_refuses_us() {
+    let scene = Scene::with(|options| options.ignore_authorization_abort());
+    scene.server.require_user("ann", "other");
+    scene.server.drop_clients();
+    scene.event("ReconnectFailed", 5);
+    scene.server.require_nothing();
+    scene.event("Resubscribed", 1);
+    scene.end();
+}
+
+#[test]
+fn the_number_of_reconnects_is_exact() {
+    for most in [1_u32, 2, 5] {
+        let scene = Scene::with(|options| options.max_reconnects(most));
+        scene.server.stop();
+        let Kind::Closed { cause: Some(cause) } = scene.event("Closed", 1) else { panic!() };
+        assert_eq!(cause.kind(), ErrorKind::Connect, "{cause:?}");
+        let names = scene.end();
+        let attempts = names.iter().filter(|name| **name == "Reconnecting").count();
+        assert_eq!(attempts, most as usize, "{names:?}");
+        assert!(scene.connection.wait_closed(LONG).unwrap().is_some());
+    }
+}
+
+#[test]
+fn without_reconnecting_the_first_loss_is_the_end() {
+    let scene = Scene::with(|options| options.no_reconnect());
+    scene.server.drop_clients();
+    let Kind::Closed { cause: Some(_) } = scene.event("Closed", 1) else { panic!() };
+    assert_eq!(scene.end(), ["Connected", "Disconnected", "Closed"]);
+
+    let scene = Scene::with(|options| options.no_reconnect());
+    scene.connection.force_reconnect().unwrap();
+    scene.event("Closed", 1);
+    assert_eq!(scene.end(), ["Connected", "ForcedReconnect", "Disconnected", "Closed"]);
+}
+
+#[test]
+fn the_first_attempt_after_a_loss_does_not_wait() {
+    let scene = Scene::with(|options| options.reconnect_wait(MINUTE).reconnect_jitter(MINUTE));
+    for loss in 1..=3 {
+        let start = Instant::now();
+        scene.server.drop_clients();
+        scene.event("Resubscribed", loss);
+        assert!(start.elapsed() < LONG);
+    }
+    assert!(!scene.end().contains(&"ReconnectFailed"));
+}
+
+#[test]
+fn force_reconnect_cuts_the_wait_and_is_not_told() {
+    let scene = Scene::with(|options| options.reconnect_wait(MINUTE));
+    scene.server.refuse_connections(true).unwrap();
+    scene.server.drop_clients();
+    scene.event("ReconnectFailed", 1);
+    scene.server.refuse_connections(false).unwrap();
+    scene.connection.force_reconnect().unwrap();
+    scene.event("Resubscribed", 1);
+    assert!(!scene.end().contains(&"ForcedReconnect"));
+}
+
+#[test]
+fn close_cuts_the_wait_and_an_attempt_under_way() {
+    let scene = Scene::with(|options| options.reconnect_wait(MINUTE));
+    scene.server.refuse_connections(true).unwrap();
+    scene.server.drop_clients();
+    scene.event("ReconnectFailed", 1);
+    assert_eq!(scene.end().last(), Some(&"Closed"));
+
+    let scene = Scene::with(|options| options.connect_timeout(MINUTE));
+    scene.server.go_silent(true);
+    scene.server.drop_clients();
+    scene.event("Reconnecting", 1);
+    let names = scene.end();
+    assert_eq!(names, ["Connected", "Disconnected", "Reconnecting", "ReconnectFailed", "Closed"]);
+    let Kind::ReconnectFailed { cause, .. } = scene.event("ReconnectFailed", 1) else { panic!() };
+    assert_eq!(cause.kind(), ErrorKind::Closed);
+    assert!(matches!(scene.event("Closed", 1), Kind::Closed { cause: None }));
+}
+
+#[test]
+fn a_drain_is_told_and_ends_with_closed() {
+    let scene = Scene::new();
+    scene.connection.drain(LONG).unwrap();
+    assert_eq!(scene.end(), ["Connected", "Draining", "Closed"]);
+    assert!(matches!(scene.event("Closed", 1), Kind::Closed { cause: None }));
+
+    let scene = Scene::new();
+    scene.server.go_silent(true);
+    let drain = scene.connection.start_drain(LONG).unwrap();
+    scene.server.drop_clients();
+    let error = drain.wait(LONG).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Disconnected, "{error:?}");
+    assert_eq!(scene.end(), ["Connected", "Draining", "Disconnected", "Closed"]);
+    assert!(matches!(scene.event("Closed", 1), Kind::Closed { cause: Some(_) }));
+}

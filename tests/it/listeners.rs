@@ -1,0 +1,821 @@
+//! The ways in which a program listens, and what a listener may do: everything, without holding up
+//! the connection.
+//!
+//! What is told, and in which order, is in `events`.
+
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use nats_blocking::testing::{Happening, Recorder, Server};
+use nats_blocking::{
+    Connection, ConnectionEvent, ConnectionEventKind as Kind, ConnectionListener, ConnectionStatus,
+    Consumer, ErrorKind, ErrorListener, ErrorNotice, ListenerId, Message, Notice, Options,
+    OptionsBuilder, OutboxPolicy, PendingLimits, ServerError, Subscription,
+};
+
+use crate::embedded::{LONG, Scene, event, name, names, quick, recorded};
+use crate::support::wait::{Gate, Signal};
+use crate::support::watchdog::within;
+
+/// A limit for what must not hang, well above the deadlines inside it.
+const MUST_END: Duration = Duration::from_secs(120);
+
+type Heard = Arc<Mutex<Vec<String>>>;
+
+macro_rules! closures {
+    ($options:expr, $heard:expr, $($method:ident: $name:expr,)+) => {{
+        let mut options: OptionsBuilder = $options;
+        $(
+            let heard: Heard = $heard.clone();
+            options = options.$method(move |_, event| {
+                assert_eq!(name(event.kind()), $name);
+                heard.lock().unwrap().push($name.to_owned());
+            });
+        )+
+        options
+    }};
+}
+
+/// Lets every event of the table happen on a connection whose options suit it.
+fn every_event(scene: &Scene) {
+    let Scene { server, .. } = scene;
+    let own = format!("127.0.0.1:{}", server.port());
+    // The second announcement takes back what nobody could connect to.
+    server.announce_servers(&[&own, "127.0.0.1:1"]);
+    server.announce_servers(&[&own]);
+    scene.event("DiscoveredServers", 2);
+    server.lame_duck();
+    scene.event("LameDuck", 1);
+    server.refuse_connections(true).unwrap();
+    server.drop_clients();
+    scene.event("ReconnectFailed", 1);
+    server.refuse_connections(false).unwrap();
+    scene.event("Resubscribed", 1);
+    scene.connection.force_reconnect().unwrap();
+    scene.event("Resubscribed", 2);
+    server.pause_pongs(true);
+    scene.event("StaleConnection", 1);
+    server.pause_pongs(false);
+    scene.event("Resubscribed", 3);
+    scene.connection.drain(LONG).unwrap();
+    scene.event("Closed", 1);
+}
+
+fn suited(options: OptionsBuilder) -> OptionsBuilder {
+    options
+        .ping_interval(Duration::from_millis(250))
+        .max_pings_out(2)
+        .connect_timeout(Duration::from_secs(1))
+}
+
+#[test]
+fn every_closure_hears_its_own_kind_and_on_event_hears_all() {
+    let (single, all) = (Heard::default(), Heard::default());
+    let errors: Arc<Mutex<Vec<ErrorNotice>>> = Arc::default();
+    let scene = Scene::with(|options| {
+        let options = closures!(suited(options), single,
+            on_connected: "Connected",
+            on_disconnected: "Disconnected",
+            on_reconnecting: "Reconnecting",
+            on_reconnect_failed: "ReconnectFailed",
+            on_reconnected: "Reconnected",
+            on_resubscribed: "Resubscribed",
+            on_discovered_servers: "DiscoveredServers",
+            on_lame_duck: "LameDuck",
+            on_stale_connection: "StaleConnection",
+            on_forced_reconnect: "ForcedReconnect",
+            on_draining: "Draining",
+            on_closed: "Closed",
+        );
+        let (all, errors) = (all.clone(), errors.clone());
+        options
+            .on_event(move |_, event| all.lock().unwrap().push(name(event.kind()).to_owned()))
+            .on_error(move |_, notice| errors.lock().unwrap().push(notice.clone()))
+    });
+    every_event(&scene);
+    let names = scene.end();
+    assert_eq!(*all.lock().unwrap(), names);
+    assert_eq!(*single.lock().unwrap(), names);
+    let kinds: std::collections::HashSet<_> = names.iter().collect();
+    assert_eq!(kinds.len(), 12, "every event of the table has happened: {names:?}");
+    let heard = errors.lock().unwrap().len();
+    assert_eq!(heard, scene.recorder.records().len() - names.len());
+    assert!(heard >= 3);
+}
+
+#[test]
+fn the_texts_of_events_begin_as_those_of_java_and_go_on_with_the_data() {
+    let scene = Scene::with(suited);
+    every_event(&scene);
+    let url = scene.server.url();
+    let mut seen = std::collections::HashSet::new();
+    for event in scene.recorder.events() {
+        let (java, data) = match event.kind() {
+            Kind::Connected => ("nats: connection opened", String::new()),
+            Kind::Disconnected { cause } => ("nats: connection disconnected", format!(": {cause}")),
+            Kind::Reconnecting { attempt } => {
+                ("nats: reconnecting", format!(", attempt {attempt}"))
+            }
+            Kind::ReconnectFailed { attempt, cause } => {
+                ("nats: reconnect failed", format!(", attempt {attempt}: {cause}"))
+            }
+            Kind::Reconnected { attempts, downtime } => (
+                "nats: connection reconnected",
+                format!(", attempt {attempts}, down for {downtime:.1?}"),
+            ),
+            Kind::Resubscribed { .. } => {
+                ("nats: subscriptions re-established", ", subscriptions 0".to_owned())
+            }
+            Kind::DiscoveredServers { added, .. } => (
+                "nats: discovered servers",
+                match added.is_empty() {
+                    false => ", added [nats://127.0.0.1:1], removed []".to_owned(),
+                    true => ", added [], removed [nats://127.0.0.1:1]".to_owned(),
+                },
+            ),
+            Kind::LameDuck => ("nats: lame duck mode", String::new()),
+            Kind::StaleConnection { .. } => {
+                ("nats: stale connection", ", pings outstanding 2".to_owned())
+            }
+            Kind::ForcedReconnect => ("nats: reconnect forced", String::new()),
+            Kind::Draining => ("nats: draining", String::new()),
+            Kind::Closed { .. } => ("nats: connection closed", String::new()),
+            other => panic!("{other:?}"),
+        };
+        seen.insert(java);
+        assert_eq!(event.to_string(), format!("{java} {url}{data}"));
+        assert_eq!(Notice::Event(event.clone()).to_string(), event.to_string());
+    }
+    assert_eq!(seen.len(), 12, "{seen:?}");
+}
+
+/// Writes down which methods were called, and lets the others log.
+#[derive(Default)]
+struct Methods(Signal<Vec<&'static str>>);
+
+impl Methods {
+    fn called(&self, method: &'static str) {
+        self.0.change(|calls| calls.push(method));
+    }
+
+    fn wait_for(&self, method: &'static str) {
+        let wait = |calls: &mut Vec<&'static str>| calls.contains(&method).then_some(());
+        let called = self.0.wait(LONG, wait);
+        assert!(called.is_some(), "{method} was not called: {:?}", self.0.read(Vec::clone));
+    }
+}
+
+impl ConnectionListener for Methods {
+    fn connection_event(&self, _: &Connection, _: &ConnectionEvent) {
+        self.called("connection_event");
+    }
+}
+
+impl ErrorListener for Methods {
+    fn error_occurred(&self, _: &Connection, error: &ServerError) {
+        assert_eq!(error.text(), "odd");
+        self.called("error_occurred");
+    }
+
+    fn exception_occurred(&self, _: &Connection, _: &nats_blocking::Error) {
+        self.called("exception_occurred");
+    }
+
+    fn slow_consumer_detected(&self, _: &Connection, consumer: &dyn Consumer) {
+        assert_eq!((consumer.subject().as_str(), consumer.dropped()), ("fast", 1));
+        self.called("slow_consumer_detected");
+    }
+
+    fn slow_consumer_recovered(&self, _: &Connection, consumer: &dyn Consumer) {
+        assert_eq!(consumer.subject(), "fast");
+        self.called("slow_consumer_recovered");
+    }
+
+    fn message_discarded(&self, _: &Connection, message: &Message) {
+        assert_eq!(message.subject(), "too.much");
+        self.called("message_discarded");
+    }
+
+    fn socket_write_timeout(&self, _: &Connection) {
+        self.called("socket_write_timeout");
+    }
+}
+
+/// An error listener with nothing but defaults.
+struct Defaults;
+
+impl ErrorListener for Defaults {}
+
+#[test]
+fn every_method_of_both_traits_is_called() {
+    let methods = Arc::new(Methods::default());
+    let set = |options: OptionsBuilder| {
+        options
+            .connection_listener(methods.clone())
+            .error_listener(methods.clone())
+            .error_listener(Defaults)
+            .send_buffer_size(16 * 1024)
+    };
+    let scene = Scene::with(|options| {
+        set(options).outbox_size(64 * 1024).outbox_policy(OutboxPolicy::DropNewest)
+    });
+    let Scene { server, connection, .. } = &scene;
+    methods.wait_for("connection_event");
+    let subscription = connection.subscribe("fast").unwrap();
+    subscription.set_pending_limits(PendingLimits::new(4, 0));
+    for _ in 0..5 {
+        connection.publish("fast", "x").unwrap();
+    }
+    connection.flush().unwrap();
+    methods.wait_for("slow_consumer_detected");
+    while subscription.try_next().unwrap().is_some() {}
+    methods.wait_for("slow_consumer_recovered");
+    server.send_error("odd");
+    methods.wait_for("error_occurred");
+    // A server that reads nothing: the kernel's buffers fill up, then ours.
+    server.go_silent(true);
+    let block = vec![0; 32 * 1024];
+    while scene.recorder.count(|h| matches!(h, Happening::MessageDiscarded(_))) == 0 {
+        connection.publish("too.much", &block).unwrap();
+    }
+    methods.wait_for("message_discarded");
+    scene.end();
+
+    let late = Scene::with(|options| {
+        set(options).outbox_size(64 << 20).socket_write_timeout(Duration::from_millis(300))
+    });
+    late.server.go_silent(true);
+    for _ in 0..32 {
+        late.connection.publish("too.much", vec![0; 1 << 20]).unwrap();
+    }
+    methods.wait_for("socket_write_timeout");
+    let Kind::Disconnected { cause } = late.event("Disconnected", 1) else { panic!() };
+    assert_eq!(cause.kind(), ErrorKind::WriteTimeout);
+    methods.wait_for("exception_occurred");
+    late.end();
+}
+
+#[test]
+fn each_events_iterator_gets_everything_from_then_on_and_ends_after_closed() {
+    let scene = Scene::new();
+    scene.event("Connected", 1);
+    let (first, second) = (scene.connection.events(), scene.connection.events());
+    drop(scene.connection.events());
+    scene.server.send_error("odd");
+    scene.server.drop_clients();
+    scene.event("Resubscribed", 1);
+    let mut late = scene.connection.events();
+    assert!(!late.is_finished());
+    assert!(late.next_timeout(Duration::from_millis(1)).is_none());
+    scene.connection.close();
+
+    let texts = |events: &mut dyn Iterator<Item = Notice>| -> Vec<String> {
+        events.map(|notice| notice.to_string()).collect()
+    };
+    let (mut first, mut second) = (first, second);
+    let one = within(MUST_END, "events", move || {
+        let all = texts(&mut first);
+        assert!(first.next().is_none() && first.is_finished());
+        all
+    });
+    assert_eq!(one, texts(&mut second));
+    let heard: Vec<String> =
+        scene.recorder.records().iter().skip(1).map(|r| r.happening().to_string()).collect();
+    assert_eq!(one, heard);
+    assert_eq!(texts(&mut late), ["nats: connection closed ".to_owned() + &scene.server.url()]);
+    assert!(late.is_finished());
+    assert!(scene.connection.events().next().is_none(), "nothing happens after Closed");
+    scene.end();
+}
+
+#[test]
+fn a_slow_iterator_is_bounded_and_says_what_it_missed() {
+    let scene = Scene::new();
+    scene.event("Connected", 1);
+    let events = scene.connection.events();
+    let errors: u64 = 3000;
+    for _ in 0..errors {
+        // After this one the server stays, so that it is not the cause of the losses that follow.
+        scene.server.send_error("Invalid Subject");
+    }
+    scene.connection.flush().unwrap();
+    for loss in 1..=20 {
+        scene.server.drop_clients();
+        scene.event("Resubscribed", loss);
+    }
+    scene.end();
+    let (mut got, mut skipped, mut order) = (0, 0, Vec::new());
+    for notice in events {
+        match notice {
+            Notice::Event(event) => {
+                skipped += event.skipped();
+                order.push(name(event.kind()));
+            }
+            Notice::Error { skipped: more, .. } => {
+                got += 1;
+                skipped += more;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(got, 1024);
+    // Every loss is an exception too.
+    assert_eq!(got + skipped, errors + 20);
+    assert_eq!(order, names(&scene.recorder)[1..]);
+}
+
+/// Stands in the way of every later call until its gate opens.
+struct Blocker {
+    inside: Gate,
+    gate: Gate,
+}
+
+impl ConnectionListener for Blocker {
+    fn connection_event(&self, _: &Connection, _: &ConnectionEvent) {
+        self.inside.open();
+        assert!(self.gate.wait(MUST_END));
+    }
+}
+
+#[test]
+fn a_listener_that_blocks_holds_up_neither_reading_nor_writing_nor_reconnecting() {
+    let (inside, gate) = (Gate::new(), Gate::new());
+    let blocker = Blocker { inside: inside.clone(), gate: gate.clone() };
+    let scene = Scene::with(|options| options.connection_listener(blocker));
+    assert!(inside.wait(LONG));
+    let Scene { server, connection, recorder } = &scene;
+    let subscription = connection.subscribe("a").unwrap();
+    let watch = connection.events();
+    let errors: u64 = 4000;
+    for _ in 0..errors {
+        server.send_error("odd");
+    }
+    connection.flush().unwrap();
+    let losses = 30;
+    for number in 0..losses {
+        server.drop_clients();
+        let back = |notice: Notice| {
+            matches!(&notice, Notice::Event(event)
+            if matches!(event.kind(), Kind::Resubscribed { .. }))
+        };
+        assert!(std::iter::from_fn(|| watch.next_timeout(LONG)).any(back));
+        connection.publish("a", number.to_string()).unwrap();
+        connection.flush().unwrap();
+        let message = subscription.next_timeout(LONG).unwrap();
+        assert_eq!(message.payload(), number.to_string().as_bytes());
+    }
+    // Attempts that fail come in pairs, of which more are left out than any queue holds.
+    server.refuse_connections(true).unwrap();
+    server.drop_clients();
+    let failed = |notice: &Notice| {
+        matches!(notice, Notice::Event(event)
+        if matches!(event.kind(), Kind::ReconnectFailed { .. }))
+    };
+    let pairs = std::iter::from_fn(|| watch.next_timeout(LONG)).filter(failed).take(200).count();
+    assert_eq!(pairs, 200);
+    server.refuse_connections(false).unwrap();
+    connection.wait_for_status(ConnectionStatus::Connected, LONG).unwrap();
+    assert_eq!(names(recorder), Vec::<&str>::new(), "nothing overtakes the listener");
+    gate.open();
+    event(recorder, "Resubscribed", losses + 1);
+    let names = scene.end();
+    assert_eq!(names.iter().filter(|name| **name == "Disconnected").count(), losses + 1);
+    let statistics = connection.statistics();
+    let said: u64 = recorder.events().iter().map(ConnectionEvent::skipped).sum();
+    assert_eq!(said, statistics.skipped(), "{statistics:?}");
+    assert!(said > errors - 1024, "{statistics:?}");
+}
+
+#[test]
+fn a_listener_that_panics_is_reported_once_and_the_others_are_still_called() {
+    struct Panics;
+    impl ConnectionListener for Panics {
+        fn connection_event(&self, _: &Connection, event: &ConnectionEvent) {
+            panic!("on purpose, at {event}");
+        }
+    }
+    impl ErrorListener for Panics {
+        fn error_occurred(&self, _: &Connection, _: &ServerError) {
+            panic!("on purpose");
+        }
+    }
+    let server = Server::start().unwrap();
+    let recorder = Recorder::new();
+    let options = quick(&server.url()).connection_listener(Panics).error_listener(Panics);
+    let connection = recorded(options, &recorder).connect().unwrap();
+    for loss in 1..=3 {
+        server.drop_clients();
+        event(&recorder, "Resubscribed", loss);
+    }
+    server.send_error("odd");
+    let is_panic = |happening: &Happening| {
+        matches!(happening, Happening::Exception(error)
+        if error.kind() == ErrorKind::UserPanic)
+    };
+    // One report for each of the two listeners.
+    recorder.wait_for_count(LONG, 2, is_panic).unwrap();
+    connection.close();
+    connection.wait_closed(LONG).unwrap();
+    recorder.check().unwrap();
+    assert_eq!(recorder.count(is_panic), 2);
+    let events = names(&recorder).len() as u64;
+    assert_eq!(connection.statistics().panics(), events + 1);
+}
+
+#[test]
+fn listeners_come_and_go_while_the_connection_lives() {
+    let scene = Scene::new();
+    scene.event("Connected", 1);
+    let added = Recorder::new();
+    let id = scene.connection.add_connection_listener(added.clone());
+    let errors = scene.connection.add_error_listener(added.clone());
+    assert_ne!(id, errors);
+    let heard = Heard::default();
+    let writes = heard.clone();
+    let closure =
+        scene.connection.add_connection_listener(move |_: &Connection, event: &ConnectionEvent| {
+            writes.lock().unwrap().push(name(event.kind()).to_owned());
+        });
+    scene.server.drop_clients();
+    scene.event("Resubscribed", 1);
+    event(&added, "Resubscribed", 1);
+    assert_eq!(
+        names(&added),
+        ["Disconnected", "Reconnecting", "Reconnected", "Resubscribed"],
+        "only what happened after it was added"
+    );
+    assert_eq!(added.records().len(), 5, "the loss is an exception too");
+    for id in [id, errors] {
+        assert!(scene.connection.remove_listener(id));
+        assert!(!scene.connection.remove_listener(id), "it is gone");
+    }
+    scene.server.drop_clients();
+    scene.event("Resubscribed", 2);
+    scene.end();
+    assert_eq!(added.records().len(), 5, "nothing after it was removed");
+    let last = heard.lock().unwrap().last().cloned();
+    assert_eq!(last.as_deref(), Some("Closed"));
+    assert_eq!(heard.lock().unwrap().len(), 9);
+    assert!(!scene.connection.remove_listener(closure), "all are gone after Closed");
+}
+
+#[test]
+fn a_listener_that_panics_when_it_is_dropped_ends_nothing() {
+    struct Brittle(Mutex<Option<ListenerId>>);
+    impl ConnectionListener for Brittle {
+        fn connection_event(&self, connection: &Connection, _: &ConnectionEvent) {
+            if let Some(id) = self.0.lock().unwrap().take() {
+                assert!(connection.remove_listener(id));
+            }
+        }
+    }
+    impl Drop for Brittle {
+        fn drop(&mut self) {
+            panic!("on purpose");
+        }
+    }
+    let scene = Scene::new();
+    scene.event("Connected", 1);
+    // One that removes itself, and one that is there until the end.
+    let brittle = Arc::new(Brittle(Mutex::new(None)));
+    let id = scene.connection.add_connection_listener(brittle.clone());
+    *brittle.0.lock().unwrap() = Some(id);
+    drop(brittle);
+    scene.connection.add_connection_listener(Brittle(Mutex::new(None)));
+    scene.server.lame_duck();
+    scene.event("LameDuck", 1);
+    scene.server.drop_clients();
+    scene.event("Resubscribed", 1);
+    assert_eq!(scene.end().last(), Some(&"Closed"));
+    let panics = scene.connection.statistics().panics();
+    assert!(panics >= 1, "{panics}");
+}
+
+#[test]
+fn a_removed_listener_is_not_called_for_what_had_happened_before() {
+    let (inside, gate) = (Gate::new(), Gate::new());
+    let scene = Scene::new();
+    scene.event("Connected", 1);
+    let blocker = Blocker { inside: inside.clone(), gate: gate.clone() };
+    scene.connection.add_connection_listener(blocker);
+    let (gone, stays) = (Recorder::new(), Recorder::new());
+    let id = scene.connection.add_connection_listener(gone.clone());
+    scene.connection.add_connection_listener(stays.clone());
+    scene.server.lame_duck();
+    assert!(inside.wait(LONG));
+    // Its turn in the very same notice would come next.
+    assert!(scene.connection.remove_listener(id));
+    gate.open();
+    event(&stays, "LameDuck", 1);
+    scene.end();
+    assert_eq!(names(&gone), Vec::<&str>::new());
+    assert_eq!(names(&stays), ["LameDuck", "Closed"]);
+}
+
+#[test]
+fn a_listener_may_remove_itself_and_add_others() {
+    struct Once {
+        own: Mutex<Option<ListenerId>>,
+        calls: Recorder,
+        next: Recorder,
+    }
+    impl ConnectionListener for Once {
+        fn connection_event(&self, connection: &Connection, event: &ConnectionEvent) {
+            self.calls.connection_event(connection, event);
+            if let Some(id) = self.own.lock().unwrap().take() {
+                assert!(connection.remove_listener(id));
+                connection.add_connection_listener(self.next.clone());
+            }
+        }
+    }
+    let scene = Scene::new();
+    scene.event("Connected", 1);
+    let (calls, next) = (Recorder::new(), Recorder::new());
+    let once = Arc::new(Once { own: Mutex::new(None), calls: calls.clone(), next: next.clone() });
+    let id = scene.connection.add_connection_listener(once.clone());
+    *once.own.lock().unwrap() = Some(id);
+    // It is called after the other, so that what the other did is done.
+    let after = Recorder::new();
+    scene.connection.add_connection_listener(after.clone());
+    scene.server.lame_duck();
+    event(&after, "LameDuck", 1);
+    scene.server.drop_clients();
+    scene.event("Resubscribed", 1);
+    scene.end();
+    assert_eq!(names(&calls), ["LameDuck"]);
+    assert_eq!(names(&next).last(), Some(&"Closed"));
+    assert_eq!(names(&next).len(), 5, "all but what it was added in: {:?}", names(&next));
+}
+
+#[test]
+fn waiting_for_a_status_tells_time_out_and_the_end_apart() {
+    let scene = Scene::new();
+    let Scene { server, connection, .. } = &scene;
+    connection.wait_for_status(ConnectionStatus::Connected, LONG).unwrap();
+    let moment = Duration::from_millis(10);
+    let late = connection.wait_for_status(ConnectionStatus::Reconnecting, moment).unwrap_err();
+    assert_eq!(late.kind(), ErrorKind::Timeout);
+    assert_eq!(connection.wait_closed(moment).unwrap_err().kind(), ErrorKind::Timeout);
+    server.refuse_connections(true).unwrap();
+    server.drop_clients();
+    connection.wait_for_status(ConnectionStatus::Reconnecting, LONG).unwrap();
+    assert!(connection.is_reconnecting() && !connection.is_connected());
+    server.refuse_connections(false).unwrap();
+    connection.wait_for_status(ConnectionStatus::Connected, LONG).unwrap();
+    let waiting = connection.clone();
+    let waiter = within_thread(move || {
+        waiting.wait_for_status(ConnectionStatus::Closed, LONG).unwrap();
+        waiting.wait_for_status(ConnectionStatus::Connected, LONG).unwrap_err()
+    });
+    scene.end();
+    assert_eq!(waiter.join().unwrap().kind(), ErrorKind::Closed);
+}
+
+fn within_thread<T: Send + 'static>(
+    body: impl FnOnce() -> T + Send + 'static,
+) -> std::thread::JoinHandle<T> {
+    std::thread::Builder::new().name("waits".to_owned()).spawn(body).unwrap()
+}
+
+#[test]
+fn wait_closed_returns_once_closed_has_been_delivered() {
+    let (inside, gate) = (Gate::new(), Gate::new());
+    let (entered, opened) = (inside.clone(), gate.clone());
+    let scene = Scene::with(|options| {
+        options.no_reconnect().close_timeout(Duration::from_millis(50)).on_closed(
+            move |connection, _| {
+                entered.open();
+                assert!(opened.wait(MUST_END));
+                // Inside a listener it does not wait for its own delivery.
+                assert!(connection.wait_closed(LONG).unwrap().is_some());
+            },
+        )
+    });
+    scene.server.drop_clients();
+    assert!(inside.wait(LONG));
+    assert_eq!(scene.connection.status(), ConnectionStatus::Closed);
+    let early = scene.connection.wait_closed(Duration::from_millis(20)).unwrap_err();
+    assert_eq!(early.kind(), ErrorKind::Timeout, "Closed is still being delivered");
+    gate.open();
+    let cause = scene.connection.wait_closed(LONG).unwrap();
+    assert_eq!(cause.unwrap().kind(), ErrorKind::Io);
+    scene.event("Closed", 1);
+}
+
+#[test]
+fn a_listener_may_call_everything_on_its_connection() {
+    type Calls = Arc<Signal<Vec<&'static str>>>;
+    let calls = Calls::default();
+    let writes = calls.clone();
+    let kept: Arc<Mutex<Option<Subscription>>> = Arc::default();
+    let keeps = kept.clone();
+    let scene = Scene::with(|options| {
+        options.on_lame_duck(move |connection, _| {
+            let did = |what| writes.change(|calls| calls.push(what));
+            let subscription = connection.subscribe("own.*").unwrap();
+            connection.publish("own.a", "1").unwrap();
+            connection.flush().unwrap();
+            did("flush");
+            assert_eq!(subscription.next_timeout(LONG).unwrap().subject(), "own.a");
+            subscription.unsubscribe();
+            assert_eq!(connection.request("echo", "2", LONG).unwrap().payload(), b"2");
+            did("request");
+            connection.rtt().unwrap();
+            let refused = connection.request("nobody", "", LONG).unwrap_err();
+            assert_eq!(refused.kind(), ErrorKind::NoResponders);
+            *keeps.lock().unwrap() = Some(connection.subscribe("kept").unwrap());
+            let dispatcher = connection.dispatcher(|_, _| ()).unwrap();
+            dispatcher.subscribe("handled").unwrap();
+            dispatcher.drain(LONG).unwrap();
+            drop(dispatcher);
+            did("dispatcher");
+            let id = connection.add_connection_listener(|_: &Connection, _: &ConnectionEvent| ());
+            assert!(connection.remove_listener(id));
+            connection.wait_for_status(ConnectionStatus::Connected, LONG).unwrap();
+            connection.force_reconnect().unwrap();
+            did("force_reconnect");
+            connection
+                .flush_timeout(LONG)
+                .or_else(|error| match error.kind() {
+                    ErrorKind::Disconnected => connection.flush_timeout(LONG),
+                    _ => Err(error),
+                })
+                .unwrap();
+            did("flush again");
+        })
+    });
+    let Scene { server, connection, .. } = &scene;
+    let responder = connection
+        .dispatcher(|connection, message| connection.respond(&message, message.payload()).unwrap())
+        .unwrap();
+    responder.subscribe("echo").unwrap();
+    connection.flush().unwrap();
+    server.lame_duck();
+    let done = calls.wait(MUST_END, |calls| calls.contains(&"flush again").then_some(()));
+    assert!(done.is_some(), "{:?} {}", calls.read(Vec::clone), scene.recorder.timeline("all"));
+    drop(responder);
+    drop(kept.lock().unwrap().take());
+    scene.end();
+}
+
+#[test]
+fn close_and_drain_may_be_called_in_any_listener() {
+    type Call = fn(&Connection);
+    let close: Call = |connection| connection.close();
+    let drain: Call = |connection| drop(connection.drain(LONG));
+    let both: Call = |connection| {
+        drop(connection.start_drain(LONG));
+        connection.close();
+        connection.close();
+    };
+    let places = ["Connected", "LameDuck", "Disconnected", "Reconnecting", "Resubscribed"];
+    for (call, place) in [close, drain, both].iter().flat_map(|call| places.map(|p| (*call, p))) {
+        within(MUST_END, place, move || {
+            let server = Server::start().unwrap();
+            let recorder = Recorder::new();
+            let options = recorded(quick(&server.url()), &recorder);
+            let options = options.on_event(move |connection, event| {
+                if name(event.kind()) == place {
+                    call(connection);
+                }
+            });
+            // A close at `Connected` may come before `connect` returns.
+            if let Ok(connection) = options.connect() {
+                server.lame_duck();
+                if place != "Connected" && place != "LameDuck" {
+                    server.drop_clients();
+                }
+                event(&recorder, place, 1);
+                // A drain is refused while the connection is down; then the program ends it.
+                if !matches!(place, "Connected" | "LameDuck") {
+                    connection.close();
+                }
+                connection.wait_closed(LONG).unwrap();
+            }
+            event(&recorder, "Closed", 1);
+            recorder.check().unwrap();
+        });
+    }
+}
+
+#[test]
+fn an_error_listener_may_close_the_connection() {
+    let scene = Scene::with(|options| {
+        options.on_error(|connection, notice| {
+            if matches!(notice, ErrorNotice::ServerError(_)) {
+                connection.flush().unwrap();
+                connection.close();
+            }
+        })
+    });
+    scene.server.send_error("odd");
+    scene.event("Closed", 1);
+    assert!(scene.connection.wait_closed(LONG).unwrap().is_none());
+    assert_eq!(scene.end(), ["Connected", "Closed"]);
+}
+
+/// Holds a handle of its connection until it is told something.
+struct Holder {
+    held: Mutex<Option<Connection>>,
+    recorder: Recorder,
+}
+
+impl ConnectionListener for Holder {
+    fn connection_event(&self, connection: &Connection, event: &ConnectionEvent) {
+        self.recorder.connection_event(connection, event);
+        match event.kind() {
+            Kind::Connected => *self.held.lock().unwrap() = Some(connection.clone()),
+            Kind::LameDuck => drop(self.held.lock().unwrap().take()),
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn a_listener_that_holds_the_last_handle_keeps_the_connection_and_ends_it() {
+    let server = Server::start().unwrap();
+    let recorder = Recorder::new();
+    let holder = Arc::new(Holder { held: Mutex::new(None), recorder: recorder.clone() });
+    let gone: Weak<Holder> = Arc::downgrade(&holder);
+    let connection = quick(&server.url()).connection_listener(holder).connect().unwrap();
+    event(&recorder, "Connected", 1);
+    // The clone is made in the call that was recorded: wait for the one after it.
+    server.drop_clients();
+    event(&recorder, "Resubscribed", 1);
+    let weak = connection.downgrade();
+    drop(connection);
+    assert_eq!(weak.upgrade().unwrap().status(), ConnectionStatus::Connected);
+    server.lame_duck();
+    event(&recorder, "Closed", 1);
+    recorder.check().unwrap();
+    assert!(weak.upgrade().is_none());
+    assert!(server.wait_for_clients(0, LONG));
+    let dropped = crate::support::wait::poll(LONG, || gone.upgrade().is_none().then_some(()));
+    assert!(dropped.is_some(), "listeners are dropped after Closed");
+}
+
+#[test]
+fn dropping_the_last_handle_still_delivers_closed() {
+    let server = Server::start().unwrap();
+    let recorder = Recorder::new();
+    let clones: Heard = Heard::default();
+    let wrote = clones.clone();
+    let options = recorded(quick(&server.url()), &recorder).on_closed(move |connection, _| {
+        let clone = connection.clone();
+        let refused = clone.publish("a", "").unwrap_err();
+        assert!(connection.downgrade().upgrade().is_none());
+        wrote.lock().unwrap().push(format!("{:?} {}", refused.kind(), clone.status()));
+    });
+    let connection = options.connect().unwrap();
+    let events = connection.events();
+    drop(connection);
+    event(&recorder, "Closed", 1);
+    assert_eq!(
+        events.last().map(|notice| matches!(&notice, Notice::Event(event)
+        if matches!(event.kind(), Kind::Closed { cause: None }))),
+        Some(true)
+    );
+    recorder.check().unwrap();
+    assert_eq!(clones.lock().unwrap().as_slice(), ["Closed closed"]);
+}
+
+#[test]
+fn no_secret_appears_in_events_errors_or_what_is_printed() {
+    let secrets = ["joe-the-user", "hunter2", "t0ken-of-mine"];
+    let server = Server::builder().user(secrets[0], secrets[1]).start().unwrap();
+    let address = format!("127.0.0.1:{}", server.port());
+    let url = format!("nats://{}:{}@{address}", secrets[0], secrets[1]);
+    let wrong = format!("nats://{}@{address}", secrets[2]);
+    let recorder = Recorder::new();
+    let options = recorded(quick(&url), &recorder).build().unwrap();
+    let connection = options.connect().unwrap();
+    let events = connection.events();
+    server.announce_servers(&[&address, "127.0.0.1:1"]);
+    server.announce_servers(&[&address]);
+    event(&recorder, "DiscoveredServers", 2);
+    server.refuse_connections(true).unwrap();
+    server.drop_clients();
+    event(&recorder, "ReconnectFailed", 1);
+    server.require_token("other");
+    server.refuse_connections(false).unwrap();
+    event(&recorder, "Closed", 1);
+    let failed = recorded(quick(&wrong), &recorder).connect().unwrap_err();
+    assert!(failed.is_authorization(), "{failed:?}");
+
+    let mut shown = vec![format!("{options:?} {connection:?} {failed} {failed:?}")];
+    shown.push(format!("{:?} {:?}", connection.servers(), connection.connected_url()));
+    shown.push(format!("{:?} {:?}", connection.last_error(), connection.wait_closed(LONG)));
+    shown.push(recorder.timeline("all").to_string());
+    shown.extend(recorder.records().iter().map(|record| format!("{record:?}")));
+    shown.extend(events.map(|notice| format!("{notice} {notice:?}")));
+    shown.push(format!("{:?}", connection.publish("a", "").unwrap_err()));
+    shown.push(format!("{:?}", quick(&url)));
+    let malformed = Options::builder().server(format!("{url}:x:y/ ")).build().unwrap_err();
+    shown.push(format!("{malformed} {malformed:?}"));
+    for text in &shown {
+        for secret in secrets {
+            assert!(!text.contains(secret), "{secret} in {text}");
+        }
+    }
+    assert!(shown.iter().any(|text| text.contains(&address)));
+}
