@@ -1,7 +1,7 @@
 //! Integration tests: one binary, a module for each subject.
 //!
 //! What tests share (servers, scripts, deadlines, leak counts) lives in `support`; the structure of
-//! the repository itself is checked in `tidy`.
+//! the repository itself is checked in `tidy`; `real` is against the real server.
 
 // A test may stop at the first surprise; only the library must not.
 #![allow(
@@ -12,5 +12,7 @@
     reason = "a test fails by panicking"
 )]
 
+#[cfg(feature = "testing")]
+mod real;
 mod support;
 mod tidy;
