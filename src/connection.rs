@@ -6,8 +6,9 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use crate::clock;
 use crate::core::{ConnectionStatus, Core, Notice, Tap, Tapped};
 use crate::error::{Error, Result};
 use crate::outbox::{Outgoing, Urgency};
@@ -165,7 +166,7 @@ impl Connection {
     /// meanwhile: what was published before may or may not have arrived;
     /// [`Closed`](crate::ErrorKind::Closed).
     pub fn flush_timeout(&self, timeout: Duration) -> Result<()> {
-        self.core.flush(Instant::now() + timeout)
+        self.core.flush(clock::after(timeout))
     }
 
     /// The time of one round trip to the server, through the outbox: at most 10 s.
@@ -175,7 +176,7 @@ impl Connection {
     /// [`Disconnected`](crate::ErrorKind::Disconnected) if no server is there; otherwise those of
     /// [`flush`](Self::flush).
     pub fn rtt(&self) -> Result<Duration> {
-        self.core.rtt(Instant::now() + FLUSH_TIMEOUT)
+        self.core.rtt(clock::after(FLUSH_TIMEOUT))
     }
 
     /// A subject that nobody else uses: the inbox prefix and 22 random letters and digits.
@@ -214,7 +215,7 @@ impl Connection {
     ///
     /// [`Timeout`](crate::ErrorKind::Timeout).
     pub fn wait_closed(&self, timeout: Duration) -> Result<Option<Error>> {
-        self.core.wait_closed(Instant::now() + timeout)
+        self.core.wait_closed(clock::after(timeout))
     }
 
     /// Waits until the connection has that status.
@@ -224,7 +225,7 @@ impl Connection {
     /// [`Timeout`](crate::ErrorKind::Timeout); [`Closed`](crate::ErrorKind::Closed) if it cannot
     /// come any more.
     pub fn wait_for_status(&self, status: ConnectionStatus, timeout: Duration) -> Result<()> {
-        self.core.wait_for_status(status, Instant::now() + timeout)
+        self.core.wait_for_status(status, clock::after(timeout))
     }
 
     /// Leaves the present server for another one, or for itself if there is no other. While the
@@ -419,7 +420,7 @@ impl Events {
     /// The next notice if one comes in time, otherwise `None`: then
     /// [`is_finished`](Self::is_finished) tells whether more may come.
     pub fn next_timeout(&self, timeout: Duration) -> Option<Notice> {
-        match self.0.next(Some(Instant::now() + timeout)) {
+        match self.0.next(Some(clock::after(timeout))) {
             Tapped::Notice(notice) => Some(notice),
             Tapped::Timeout | Tapped::Finished => None,
         }

@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use crate::clock;
 use crate::connection::Connection;
 use crate::core::{Core, ErrorNotice, Runs};
 use crate::error::{Error, ErrorKind, Result};
@@ -301,7 +302,7 @@ impl Dispatcher {
     /// still handled. [`Closed`](ErrorKind::Closed).
     pub fn drain(&self, timeout: Duration) -> Result<()> {
         let core = self.connection.core();
-        let deadline = Instant::now() + timeout;
+        let deadline = clock::after(timeout);
         let subscribers = self.shared.subscribers();
         let wait = !core.on_own_thread();
         core.drain_dispatcher(&self.shared.mailbox, &subscribers, deadline, wait)

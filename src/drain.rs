@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use crate::clock;
 use crate::connection::Connection;
 use crate::core::DrainProgress;
 use crate::error::{Error, ErrorKind, Result};
@@ -21,7 +22,7 @@ impl Drain {
     /// [`Closed`](ErrorKind::Closed) if it was closed meanwhile.
     pub fn wait(&self, timeout: Duration) -> Result<()> {
         self.0
-            .wait(Instant::now() + timeout)
+            .wait(clock::after(timeout))
             .unwrap_or_else(|| Err(Error::new(ErrorKind::Timeout, "the drain is still under way")))
     }
 

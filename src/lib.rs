@@ -2,6 +2,7 @@
 
 mod auth;
 mod builder;
+mod clock;
 mod connection;
 mod core;
 mod dispatcher;
@@ -14,6 +15,7 @@ mod outcome;
 mod protocol;
 mod random;
 mod request;
+mod request_many;
 mod server_error;
 mod server_url;
 mod statistics;
@@ -38,6 +40,7 @@ pub use crate::options::{Options, ServerList};
 pub use crate::outbox::{OutboxPolicy, ReconnectBuffer};
 pub use crate::protocol::{Headers, Message, ServerInfo, Status, subject_matches};
 pub use crate::request::PendingReply;
+pub use crate::request_many::{Gather, Replies};
 pub use crate::server_error::{RefusedOperation, ServerError, ServerErrorKind};
 pub use crate::statistics::Statistics;
 pub use crate::subscription::{IntoIter, Iter, Subscription, TimeoutIter, TryIter};

@@ -4,8 +4,9 @@
 //! no responders, at its deadline, or at the end of the connection.
 
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use crate::clock;
 use crate::connection::Connection;
 use crate::core::Core;
 use crate::error::{Error, ErrorKind, Result};
@@ -40,10 +41,7 @@ impl PendingReply {
     pub fn wait(&self, timeout: Duration) -> Result<Message> {
         // The request may still wait to be written, with others.
         self.core.write(self.core.outbox.kick(), Urgency::Now);
-        self.slot
-            .outcome()
-            .wait(Instant::now() + timeout)
-            .unwrap_or_else(|| Err(timed_out(timeout)))
+        self.slot.outcome().wait(clock::after(timeout)).unwrap_or_else(|| Err(timed_out(timeout)))
     }
 
     /// The reply or error if it is there, otherwise `None`. Does not wait.

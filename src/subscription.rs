@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use crate::clock;
 use crate::connection::Connection;
 use crate::core::ErrorNotice;
 use crate::error::{Error, ErrorKind, Result};
@@ -113,10 +114,7 @@ impl Subscription {
     ///
     /// [`Timeout`](ErrorKind::Timeout), and those of [`next`](Self::next).
     pub fn next_timeout(&self, timeout: Duration) -> Result<Message> {
-        match Instant::now().checked_add(timeout) {
-            Some(deadline) => self.next_deadline(deadline),
-            None => self.next(),
-        }
+        self.next_deadline(clock::after(timeout))
     }
 
     /// The next message, waiting for it until `deadline`.
@@ -217,7 +215,7 @@ impl Subscription {
     /// [`Timeout`](ErrorKind::Timeout), [`Closed`](ErrorKind::Closed). The subscription has ended
     /// all the same.
     pub fn drain(&self, timeout: Duration) -> Result<()> {
-        let deadline = Instant::now() + timeout;
+        let deadline = clock::after(timeout);
         self.connection.core().drain_subscription(&self.subscriber, deadline)
     }
 

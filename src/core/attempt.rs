@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use super::flusher::is_wait;
 use super::shared::Core;
+use crate::clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::{
     ConnectFields, Handshake, PING, PONG, Parser, ServerInfo, Step, Tls, encode_connect, tls_policy,
@@ -30,7 +31,7 @@ pub(super) fn attempt(core: &Core, url: &ServerUrl) -> Result<LoggedIn> {
         let text = format!("{url} asks for TLS, which this build does not have");
         return Err(Error::new(ErrorKind::Tls, text));
     }
-    let deadline = Instant::now() + core.config.connect_timeout;
+    let deadline = clock::after(core.config.connect_timeout);
     let stream = core.connector.connect(url, deadline, &core.cancel)?;
     core.cancel.watch(Some(Arc::clone(&stream)));
     let result = log_in(core, url, &stream, deadline);

@@ -10,6 +10,7 @@ use super::life::ConnectionStatus;
 use super::shared::{Core, closed_error};
 use super::threads::Runs;
 use super::{callbacks, flusher, reader};
+use crate::clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::subscriptions::{End, Inbox, end_inbox};
 use crate::sync::Arc;
@@ -25,10 +26,10 @@ impl Core {
         // Each server may take its time-out; the deadline is for a fault of ours.
         let servers = u32::try_from(self.life().pool.len()).unwrap_or(u32::MAX);
         let patience = self.config.connect_timeout.saturating_mul(servers.saturating_mul(3));
-        let deadline = Instant::now() + patience + self.config.close_timeout;
+        let deadline = clock::after(patience.saturating_add(self.config.close_timeout));
         match self.wait_for_status_other_than(ConnectionStatus::Connecting, deadline) {
             ConnectionStatus::Closed => {
-                self.threads.wait_all(Instant::now() + self.config.close_timeout);
+                self.threads.wait_all(clock::after(self.config.close_timeout));
                 let cause = self.life().close_cause.clone();
                 Err(cause.unwrap_or_else(|| closed_error(None)))
             }
@@ -64,9 +65,9 @@ impl Core {
 
     /// Ends the connection; see [`Connection::close`](crate::Connection::close).
     pub(crate) fn close(&self) {
-        let deadline = Instant::now() + self.config.close_timeout;
+        let deadline = clock::after(self.config.close_timeout);
         if self.begin_close() {
-            self.outbox.wait_written(Instant::now() + self.config.close_timeout / 2);
+            self.outbox.wait_written(clock::after(self.config.close_timeout / 2));
             self.cut();
         }
         if self.on_own_thread() {

@@ -15,6 +15,7 @@ use super::life::{ConnectionStatus, DrainProgress};
 use super::notice::ConnectionEventKind;
 use super::shared::{Core, closed_error};
 use super::threads::Runs;
+use crate::clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::subscriptions::{End, Inbox, Subscriber, Target, end_inbox};
 use crate::sync::Arc;
@@ -41,7 +42,7 @@ impl Core {
             progress
         };
         self.changed.notify_all();
-        let deadline = Instant::now() + timeout;
+        let deadline = clock::after(timeout);
         let (core, done) = (Arc::clone(self), Arc::clone(&progress));
         let body = move || {
             let outcome = core.run_drain(deadline);

@@ -19,6 +19,7 @@ use super::notice::ConnectionEventKind;
 use super::receive::receive;
 use super::servers::{Next, Pause};
 use super::shared::{Core, closed_error, server_limits};
+use crate::clock;
 use crate::error::{ConnectAttempt, Error, ErrorKind};
 use crate::protocol::Parser;
 use crate::subscriptions::{End, Target, end_inbox};
@@ -151,7 +152,7 @@ fn go_live(core: &Core, login: LoggedIn, number: Option<u32>) -> Result<(Link, P
     core.outbox.open();
     let mut lines = Vec::new();
     let subscriptions = core.registry.announce_all(&mut lines);
-    let deadline = Instant::now() + core.config.connect_timeout;
+    let deadline = clock::after(core.config.connect_timeout);
     if let Err(error) = write_all(&*stream, &lines, deadline) {
         core.outbox.end(TURN_PATIENCE);
         core.registry.forget_announced();

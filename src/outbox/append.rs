@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::frames::Kind;
 use super::pongs::Pong;
 use super::state::{Batch, Outbox, OutboxPolicy, Phase, ReconnectBuffer, State, Urgency};
+use crate::clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::{Headers, PING, PONG, encode_publish, publish_len};
 
@@ -61,7 +62,7 @@ impl Outbox {
                 }
                 Room::Wait(patience) => {
                     let now = Instant::now();
-                    let until = *deadline.get_or_insert_with(|| now + patience);
+                    let until = *deadline.get_or_insert_with(|| clock::after(patience));
                     if !may_wait || now >= until {
                         return Err(self.full());
                     }

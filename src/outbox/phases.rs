@@ -111,3 +111,244 @@ impl Outbox {
         self.state.lock().draining = true;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::io;
+    use std::net::SocketAddr;
+
+    use super::super::append::{Accepted, Outgoing};
+    use super::super::pongs::Pong;
+    use super::super::state::{Batch, OutboxConfig, OutboxPolicy, ReconnectBuffer, Urgency};
+    use super::*;
+    use crate::error::ErrorKind;
+    use crate::outcome::Outcome;
+    use crate::sync::{Mutex, Rank};
+
+    /// A stream that takes so many bytes a write, then fails or is full.
+    #[derive(Debug)]
+    struct Slot {
+        taken: Mutex<Vec<u8>>,
+        room: Mutex<VecDeque<io::Result<usize>>>,
+    }
+
+    impl Slot {
+        fn new(room: impl IntoIterator<Item = io::Result<usize>>) -> Arc<Self> {
+            let room = Mutex::new(Rank::Leaf, room.into_iter().collect());
+            Arc::new(Self { taken: Mutex::new(Rank::Leaf, Vec::new()), room })
+        }
+
+        fn text(&self) -> String {
+            String::from_utf8_lossy(&self.taken.lock()).into_owned()
+        }
+    }
+
+    impl Stream for Slot {
+        fn read(&self, _: &mut [u8], _: Option<Duration>) -> io::Result<usize> {
+            Ok(0)
+        }
+
+        fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+            self.try_write(bytes)
+        }
+
+        fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+            let count = self.room.lock().pop_front().unwrap_or(Ok(usize::MAX))?;
+            let count = count.min(bytes.len());
+            self.taken.lock().extend_from_slice(&bytes[..count]);
+            Ok(count)
+        }
+
+        fn shutdown(&self) {}
+
+        fn local_addr(&self) -> Option<SocketAddr> {
+            None
+        }
+
+        fn peer_addr(&self) -> Option<SocketAddr> {
+            None
+        }
+    }
+
+    fn outbox(limit: usize, policy: OutboxPolicy) -> Outbox {
+        let reconnect_buffer = ReconnectBuffer::Bytes(64);
+        Outbox::new(OutboxConfig { limit, policy, reconnect_buffer, control_line: 4096 })
+    }
+
+    fn up(outbox: &Outbox, epoch: u64, stream: &Arc<Slot>) {
+        let limits = ServerLimits { max_payload: 1024, headers: true };
+        outbox.open();
+        outbox.begin(epoch, Arc::<Slot>::clone(stream), limits);
+    }
+
+    fn publish(outbox: &Outbox, payload: &str) -> crate::error::Result<Accepted> {
+        let outgoing =
+            Outgoing { subject: "a", reply: None, headers: None, payload: payload.as_bytes() };
+        outbox.publish(outgoing, Urgency::Idle, false)
+    }
+
+    /// What the flusher does, without its waits: writes until nothing is left or a write fails.
+    fn flush(outbox: &Outbox) {
+        loop {
+            let Some(mut batch) = outbox.state.lock().take_batch() else { return };
+            let broken = write(&mut batch);
+            outbox.give_back(batch, broken);
+        }
+    }
+
+    fn write(batch: &mut Batch) -> bool {
+        while !batch.is_done() {
+            match batch.stream.write(batch.bytes()) {
+                Ok(count) => batch.wrote(count),
+                Err(_) => return true,
+            }
+        }
+        false
+    }
+
+    fn reset() -> io::Result<usize> {
+        Err(io::ErrorKind::ConnectionReset.into())
+    }
+
+    #[test]
+    fn after_a_loss_the_torn_frame_is_dropped_and_the_rest_follows_in_order() {
+        let outbox = outbox(1 << 20, OutboxPolicy::Error);
+        let first = Slot::new([Ok(17), reset()]);
+        up(&outbox, 1, &first);
+        for payload in ["1", "2", "3"] {
+            publish(&outbox, payload).expect("room");
+        }
+        outbox.control(b"SUB b 1\r\n");
+        let pong = Pong::new(Outcome::new());
+        outbox.ping(Arc::clone(&pong)).expect("up");
+        flush(&outbox);
+        assert_eq!(first.text(), "PUB a 1\r\n1\r\nPUB a");
+        let remains = outbox.end(Duration::ZERO);
+        assert_eq!(remains.pongs.len(), 1);
+        publish(&outbox, "4").expect("the reconnect buffer has room");
+        let second = Slot::new([]);
+        up(&outbox, 2, &second);
+        flush(&outbox);
+        assert_eq!(second.text(), "PUB a 1\r\n3\r\nPUB a 1\r\n4\r\n");
+        let counts = outbox.counts();
+        assert_eq!((counts.torn, counts.discarded, counts.messages), (1, 0, 4));
+        assert_eq!(outbox.pending(), (0, 0));
+    }
+
+    #[test]
+    fn a_pong_goes_between_two_frames_and_never_into_one() {
+        let outbox = outbox(1 << 20, OutboxPolicy::Error);
+        let stream = Slot::new([Ok(4), Ok(0)]);
+        up(&outbox, 1, &stream);
+        publish(&outbox, "1").expect("room");
+        publish(&outbox, "2").expect("room");
+        let batch = outbox.state.lock().take_batch().expect("something to write");
+        outbox.write_inline(batch, Urgency::Idle).expect("no error");
+        outbox.answer_ping();
+        flush(&outbox);
+        assert_eq!(stream.text(), "PUB a 1\r\n1\r\nPUB a 1\r\n2\r\nPONG\r\n");
+    }
+
+    #[test]
+    fn a_writer_of_an_earlier_connection_changes_nothing() {
+        let outbox = outbox(1 << 20, OutboxPolicy::Error);
+        let first = Slot::new([]);
+        up(&outbox, 1, &first);
+        publish(&outbox, "1").expect("room");
+        let late = outbox.state.lock().take_batch().expect("something to write");
+        let _ = outbox.end(Duration::ZERO);
+        let second = Slot::new([]);
+        up(&outbox, 2, &second);
+        outbox.give_back(late, true);
+        publish(&outbox, "2").expect("room");
+        flush(&outbox);
+        assert_eq!(second.text(), "PUB a 1\r\n2\r\n");
+        assert_eq!(outbox.pending(), (0, 0));
+    }
+
+    #[test]
+    fn pongs_keep_their_order_across_partial_writes_and_keep_alive_pings() {
+        let outbox = outbox(1 << 20, OutboxPolicy::Error);
+        let stream = Slot::new([Ok(3), Ok(0), Ok(3), Ok(0)]);
+        up(&outbox, 1, &stream);
+        let (first, second) = (Pong::new(Outcome::new()), Pong::new(Outcome::new()));
+        outbox.ping(Arc::clone(&first)).expect("up");
+        outbox.ping(Arc::clone(&second)).expect("up");
+        for _ in 0..2 {
+            let batch = outbox.state.lock().take_batch().expect("something to write");
+            outbox.write_inline(batch, Urgency::Idle).expect("no error");
+        }
+        outbox.keep_alive();
+        flush(&outbox);
+        assert_eq!(stream.text(), "PING\r\nPING\r\nPING\r\n");
+        assert!(Arc::ptr_eq(&outbox.pong().expect("the first flush"), &first));
+        assert!(Arc::ptr_eq(&outbox.pong().expect("the second flush"), &second));
+        assert!(outbox.pong().is_none(), "the keep-alive ping");
+        assert!(outbox.pong().is_none(), "a surplus PONG");
+    }
+
+    #[test]
+    fn each_policy_does_what_it_says_when_the_outbox_is_full() {
+        let full = |policy| {
+            let outbox = outbox(20, policy);
+            up(&outbox, 1, &Slot::new([]));
+            publish(&outbox, "larger than the whole limit").expect("alone it is let in");
+            let second = publish(&outbox, "2");
+            (second, outbox.counts().discarded)
+        };
+        let patience = Duration::from_secs(60);
+        let (blocked, _) = full(OutboxPolicy::Block(patience));
+        assert_eq!(blocked.expect_err("may not wait").kind(), ErrorKind::OutboxFull);
+        assert_eq!(full(OutboxPolicy::Error).0.expect_err("full").kind(), ErrorKind::OutboxFull);
+        let (dropped, count) = full(OutboxPolicy::DropNewest);
+        assert!(matches!(dropped, Ok(Accepted::Dropped)));
+        assert_eq!(count, 1);
+    }
+
+    #[test]
+    fn while_down_messages_are_kept_up_to_the_limit_and_control_frames_are_not() {
+        let outbox = outbox(1 << 20, OutboxPolicy::Error);
+        outbox.control(b"SUB b 1\r\n");
+        for _ in 0..5 {
+            publish(&outbox, "1").expect("12 bytes each");
+        }
+        let error = publish(&outbox, "1").expect_err("64 bytes");
+        assert_eq!(error.kind(), ErrorKind::ReconnectBufferFull);
+        let error = outbox.ping(Pong::new(Outcome::new())).expect_err("nobody there");
+        assert!(error.is_disconnected());
+        let stream = Slot::new([]);
+        up(&outbox, 1, &stream);
+        flush(&outbox);
+        assert_eq!(stream.text(), "PUB a 1\r\n1\r\n".repeat(5));
+    }
+
+    #[test]
+    fn a_kept_message_that_the_next_server_would_refuse_is_taken_out_and_counted() {
+        let outbox = outbox(1 << 20, OutboxPolicy::Error);
+        publish(&outbox, "small").expect("room");
+        publish(&outbox, &"x".repeat(30)).expect("room");
+        outbox.open();
+        let stream = Slot::new([]);
+        let limits = ServerLimits { max_payload: 10, headers: true };
+        assert_eq!(outbox.begin(1, Arc::<Slot>::clone(&stream), limits), 1);
+        flush(&outbox);
+        assert_eq!(stream.text(), "PUB a 5\r\nsmall\r\n");
+        assert_eq!(outbox.counts().discarded, 1);
+    }
+
+    #[test]
+    fn after_close_what_is_there_is_written_and_nothing_is_added() {
+        let outbox = outbox(1 << 20, OutboxPolicy::Error);
+        let stream = Slot::new([]);
+        up(&outbox, 1, &stream);
+        publish(&outbox, "1").expect("room");
+        outbox.close();
+        assert!(publish(&outbox, "2").expect_err("closing").is_closed());
+        flush(&outbox);
+        outbox.wait_written(Instant::now() + Duration::from_secs(60));
+        assert_eq!(stream.text(), "PUB a 1\r\n1\r\n");
+        outbox.finish();
+        assert!(outbox.next_batch().is_none());
+    }
+}

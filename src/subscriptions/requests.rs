@@ -105,7 +105,12 @@ impl Requests {
     pub(crate) fn fail(&self, error: &Error, wanted: impl Fn(&str) -> bool) {
         let failed: Vec<_> = {
             let mut state = self.state.lock();
-            state.waiting.extract_if_compat(|slot| wanted(&slot.subject))
+            let found: Vec<_> =
+                state.waiting.values().filter(|slot| wanted(&slot.subject)).cloned().collect();
+            for slot in &found {
+                state.waiting.remove(&slot.token);
+            }
+            found
         };
         for slot in failed {
             slot.outcome.complete(Err(error.clone()));
@@ -130,21 +135,6 @@ impl Requests {
     /// How many requests wait.
     pub(crate) fn len(&self) -> usize {
         self.state.lock().waiting.len()
-    }
-}
-
-/// `HashMap::extract_if` is younger than the Rust version that this crate promises.
-trait ExtractIf {
-    fn extract_if_compat(&mut self, wanted: impl Fn(&Slot) -> bool) -> Vec<Arc<Slot>>;
-}
-
-impl ExtractIf for HashMap<u64, Arc<Slot>> {
-    fn extract_if_compat(&mut self, wanted: impl Fn(&Slot) -> bool) -> Vec<Arc<Slot>> {
-        let found: Vec<_> = self.values().filter(|slot| wanted(slot)).cloned().collect();
-        for slot in &found {
-            self.remove(&slot.token);
-        }
-        found
     }
 }
 

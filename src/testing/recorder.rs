@@ -8,6 +8,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use super::grammar;
+use crate::clock;
 use crate::connection::Connection;
 use crate::core::{ConnectionEvent, ConnectionEventKind, ConnectionStatus};
 use crate::error::Error;
@@ -272,7 +273,7 @@ impl Recorder {
         timeout: Duration,
         wanted: &[&dyn Fn(&Happening) -> bool],
     ) -> Result<Vec<Happening>, Timeline> {
-        let deadline = Instant::now() + timeout;
+        let deadline = clock::after(timeout);
         let mut found = Vec::new();
         let mut looked_at = 0;
         let mut records = self.0.records.lock();

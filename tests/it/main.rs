@@ -14,5 +14,6 @@
 
 #[cfg(feature = "testing")]
 mod real;
+mod request_many;
 mod support;
 mod tidy;

@@ -16,7 +16,7 @@ use crate::support::source::{FoundPath, Source};
 ///
 /// Facades (`mod.rs`) are not listed: they hold docs, `mod` and `use` only.
 const LAYERS: &str = "
-    .               server_error error server_url statistics sync outcome random
+    .               server_error error server_url statistics clock sync outcome random
     protocol        subject headers message info op connect parser handshake
     .               auth
     transport       stream resolve tcp
@@ -24,7 +24,8 @@ const LAYERS: &str = "
     outbox          frames pongs state turn append phases
     core            notice events keepalive servers threads config life
     core            shared traffic flusher attempt receive reader callbacks closing draining
-    .               connection drain request subscription dispatcher listener options builder lib
+    .               connection drain request subscription request_many dispatcher
+    .               listener options builder lib
     testing         client_op interest session broker server grammar recorder
     .               internals
 ";

@@ -1,0 +1,52 @@
+//! One request, many replies.
+
+use std::time::Duration;
+
+use nats_blocking::testing::Server;
+use nats_blocking::{Connection, Dispatcher, Gather, Message};
+
+/// A server, and a connection that answers `who` with "1", "2", "3" and an empty message.
+fn answered() -> (Server, Connection, Dispatcher) {
+    let server = Server::start().expect("a server");
+    let connection = nats_blocking::connect(server.url()).expect("a connection");
+    let dispatcher = connection
+        .dispatcher(|connection, message| {
+            for text in ["1", "2", "3", ""] {
+                connection.respond(&message, text).expect("room");
+            }
+        })
+        .expect("a dispatcher");
+    dispatcher.subscribe("who").expect("subscribed");
+    (server, connection, dispatcher)
+}
+
+fn texts(connection: &Connection, gather: Gather) -> Vec<String> {
+    let replies = connection.request_many("who", "", gather).expect("sent");
+    replies
+        .map(|reply| String::from_utf8_lossy(reply.expect("a reply").payload()).into_owned())
+        .collect()
+}
+
+#[test]
+fn replies_end_at_a_number_a_silence_a_last_message_or_the_time() {
+    let (_server, connection, _dispatcher) = answered();
+    let long = || Gather::for_at_most(Duration::from_secs(30));
+    assert_eq!(texts(&connection, long().count(2)), ["1", "2"]);
+    let silence = Duration::from_millis(50);
+    assert_eq!(texts(&connection, long().silence(silence)), ["1", "2", "3", ""]);
+    let is_empty = |message: &Message| message.payload().is_empty();
+    assert_eq!(texts(&connection, long().until(is_empty)), ["1", "2", "3"]);
+    let short = Gather::for_at_most(Duration::from_millis(200));
+    assert_eq!(texts(&connection, short), ["1", "2", "3", ""]);
+    assert!(connection.request_many("who", "", long().count(0)).is_err());
+}
+
+#[test]
+fn nobody_listening_is_an_error_at_once_and_the_end() {
+    let (_server, connection, _dispatcher) = answered();
+    let gather = Gather::for_at_most(Duration::from_secs(30));
+    let mut replies = connection.request_many("nobody", "", gather).expect("sent");
+    let error = replies.next().expect("an outcome").expect_err("nobody");
+    assert!(error.is_no_responders());
+    assert!(replies.next().is_none());
+}
