@@ -31,7 +31,7 @@ impl Core {
             if life.closing {
                 return Err(closed_error(life.close_cause.as_ref()));
             }
-            if life.status != ConnectionStatus::Connected {
+            if life.status != ConnectionStatus::Connected || life.failure.is_some() {
                 let text = "the connection is down and cannot drain; use close to end it now";
                 return Err(Error::new(ErrorKind::Disconnected, text));
             }

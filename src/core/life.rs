@@ -21,7 +21,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::servers::Pool;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::outcome::Outcome;
 use crate::protocol::ServerInfo;
 use crate::random::Random;
@@ -76,7 +76,7 @@ pub(crate) struct Life {
     pub(crate) status: ConnectionStatus,
     pub(crate) epoch: u64,
     pub(crate) link: Option<Link>,
-    /// The first failure reported for the present epoch.
+    /// The first failure reported for the present epoch; it stays until the next one.
     pub(crate) failure: Option<Error>,
     /// The URL of the server in use, or of the last one, as events carry it.
     pub(crate) server: Option<Arc<str>>,
@@ -119,6 +119,12 @@ impl Life {
             drain: None,
             closed_delivered: false,
         }
+    }
+
+    /// Whether a notice has told of the loss to come: nothing else is told before the loss.
+    pub(crate) fn loss_is_announced(&self) -> bool {
+        let kind = self.failure.as_ref().map(Error::kind);
+        matches!(kind, Some(ErrorKind::StaleConnection | ErrorKind::ForcedReconnect))
     }
 
     /// Records the first failure of the present connection; a report about an earlier one changes

@@ -223,7 +223,13 @@ fn tell_first_info(core: &Core, life: &mut super::life::Life, link: &Link) {
 /// last.
 fn tear_down(core: &Core, link: &Link, noticed: Error) -> (Error, bool) {
     link.stream.shutdown();
-    let cause = main_cause(core.life().failure.take(), noticed);
+    let cause = {
+        let mut life = core.life();
+        let cause = main_cause(life.failure.take(), noticed);
+        // It stays until the next connection: whoever looks sees that this one is over.
+        life.failure = Some(cause.clone());
+        cause
+    };
     let forced = cause.kind() == ErrorKind::ForcedReconnect;
     // The cause is told before the loss; an `-ERR` and a protocol fault have been told already.
     let told = forced || cause.server_error().is_some() || cause.kind() == ErrorKind::Protocol;

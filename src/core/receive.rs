@@ -84,9 +84,11 @@ impl Receiver<'_> {
                 let text = format!("the server has not answered {outstanding} pings");
                 let error = Error::new(ErrorKind::StaleConnection, text);
                 let kind = ConnectionEventKind::StaleConnection { pings_outstanding: outstanding };
-                let life = self.core.life();
-                if !life.closing {
+                let mut life = self.core.life();
+                // Told and recorded in one step: nothing may come between this and the loss.
+                if !life.closing && life.failure.is_none() {
                     self.core.emit(life.server.clone(), kind);
+                    life.failure = Some(error.clone());
                 }
                 drop(life);
                 self.core.fail(self.link.epoch, error.clone());
@@ -234,6 +236,10 @@ impl Core {
         let names_servers = update.names_connect_urls();
         let lame_duck = update.lame_duck() == Some(true);
         let mut life = self.life();
+        if life.loss_is_announced() {
+            // The next server's handshake brings its own list.
+            return;
+        }
         let mut info = (*life.info).clone();
         info.merge(update);
         self.outbox.set_limits(server_limits(&info));
