@@ -139,10 +139,12 @@ impl Core {
                 Some(link) => {
                     let epoch = link.epoch;
                     self.emit(life.server.clone(), ConnectionEventKind::ForcedReconnect);
-                    life.failure = Some(Error::new(
-                        ErrorKind::ForcedReconnect,
-                        "the program asked for another connection",
-                    ));
+                    life.failure = Some(forced());
+                    // From now on this connection does not count as one: whoever waits for the
+                    // status, or flushes, waits for the next.
+                    if self.config.reconnect {
+                        life.status = ConnectionStatus::Reconnecting;
+                    }
                     Some(epoch)
                 }
                 None => {
@@ -151,12 +153,17 @@ impl Core {
                 }
             }
         };
-        match epoch {
-            Some(epoch) => {
-                self.fail(epoch, Error::new(ErrorKind::ForcedReconnect, "asked for"));
-            }
-            None => self.changed.notify_all(),
+        if let Some(epoch) = epoch {
+            // No write begins after this: what is requested later goes to the next server, so only
+            // what was requested before can have lost its reply.
+            self.outbox.mark_broken(epoch);
+            let mark = self.requests.mark();
+            self.fail(epoch, forced());
+            let text = "the connection was left: the program asked for another one";
+            let left = Error::caused_by(ErrorKind::Disconnected, text, forced());
+            self.requests.fail_before(mark, &left);
         }
+        self.changed.notify_all();
         Ok(())
     }
 
@@ -177,4 +184,9 @@ impl Core {
             self.changed.wait_until(&mut life, Some(deadline));
         }
     }
+}
+
+/// Why a connection ends that the program left.
+fn forced() -> Error {
+    Error::new(ErrorKind::ForcedReconnect, "the program asked for another connection")
 }

@@ -11,7 +11,8 @@
 //!                     Closed
 //! ```
 //!
-//! The reader thread alone makes the moves, except that `drain` goes from Connected to Draining.
+//! The reader thread alone makes the moves, except that `drain` goes from Connected to Draining and
+//! `force_reconnect` to Reconnecting, ahead of the loss that it causes.
 //! Each established connection has a number, its *epoch*; whoever notices a failure names the epoch
 //! it belongs to, and the first report wins. The data is guarded by the lock in `shared.rs`, under
 //! which events are also queued, so that the order of events is the order of the moves.

@@ -223,6 +223,8 @@ fn tell_first_info(core: &Core, life: &mut super::life::Life, link: &Link) {
 /// last.
 fn tear_down(core: &Core, link: &Link, noticed: Error) -> (Error, bool) {
     link.stream.shutdown();
+    // Whatever is requested from here on is kept for the next connection.
+    let mark = core.requests.mark();
     let cause = {
         let mut life = core.life();
         let cause = main_cause(life.failure.take(), noticed);
@@ -261,8 +263,8 @@ fn tear_down(core: &Core, link: &Link, noticed: Error) -> (Error, bool) {
     for pong in remains.pongs {
         pong.complete(Err(if closing { closed_error(None) } else { lost.clone() }));
     }
-    if forced || core.config.fail_requests_on_disconnect {
-        core.requests.fail(&lost, |_| true);
+    if core.config.fail_requests_on_disconnect {
+        core.requests.fail_before(mark, &lost);
     }
     (cause, closing || draining)
 }
