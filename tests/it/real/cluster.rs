@@ -102,10 +102,10 @@ fn a_node_that_joins_is_added_and_one_that_leaves_is_removed() {
         let client = client_of_all(&cluster);
         let fourth = cluster.add_node();
         let url = cluster[fourth].url();
-        wait_change(&client, &[url.clone()], &[]);
+        wait_change(&client, std::slice::from_ref(&url), &[]);
         assert!(client.discovered_servers().contains(&url));
         cluster[fourth].kill();
-        wait_change(&client, &[], &[url.clone()]);
+        wait_change(&client, &[], std::slice::from_ref(&url));
         assert!(!client.servers().contains(&url));
         assert_eq!(client.discovered_servers().len(), 2);
         assert_eq!(client.count(disconnected), 0);
@@ -120,7 +120,7 @@ fn a_configured_node_is_kept_when_it_leaves() {
         let options = quick([cluster[0].url(), cluster[1].url()]).no_randomize();
         let client = Client::connect(options);
         let third = cluster[2].url();
-        wait_change(&client, &[third.clone()], &[]);
+        wait_change(&client, std::slice::from_ref(&third), &[]);
         cluster[1].kill();
         cluster[2].kill();
         wait_change(&client, &[], &[third]);
@@ -251,14 +251,22 @@ fn a_forced_reconnect_goes_to_another_node() {
     within(Duration::from_secs(120), "forced", || {
         let cluster = Cluster::start(3);
         let client = client_of_all(&cluster);
+        // Nobody answers; without a subscription the server would say so.
+        let _silent = client.subscribe("unanswered").unwrap();
         for round in 1..=5 {
             let before = client.connected_url();
+            let waiting = client.send_request("unanswered", "").unwrap();
             client.force_reconnect().unwrap();
-            client.wait_count(round, resubscribed);
+            // All that follows the call concerns the next connection already.
+            client.wait_for_status(ConnectionStatus::Connected, LIMIT).unwrap();
             assert_ne!(client.connected_url(), before, "round {round}");
+            assert!(waiting.wait(LIMIT).unwrap_err().is_disconnected());
+            client.force_reconnect().unwrap();
+            client.flush().unwrap();
+            client.wait_count(2 * round, resubscribed);
         }
         client.round_trip("a");
-        assert_eq!(client.count(|kind| matches!(kind, Kind::ForcedReconnect)), 5);
+        assert_eq!(client.count(|kind| matches!(kind, Kind::ForcedReconnect)), 10);
         client.finish();
     });
 }
