@@ -45,6 +45,11 @@ fn refused(options: OptionsBuilder) {
     }
 }
 
+/// An attempt that the server refused for who we are.
+fn refusal(kind: &Kind) -> bool {
+    matches!(kind, Kind::ReconnectFailed { cause, .. } if cause.is_authorization())
+}
+
 #[test]
 fn a_user_is_accepted_from_the_options_and_from_the_url() {
     within(Duration::from_secs(60), "user", || {
@@ -122,7 +127,6 @@ fn a_server_that_refuses_us_twice_after_its_restart_ends_the_connection_with_its
         let cause = client.wait_closed(LIMIT).unwrap().expect("a cause");
         assert_eq!(cause.kind(), ErrorKind::Authorization, "{cause}");
         assert!(cause.is_authorization());
-        let refusal = |kind: &Kind| matches!(kind, Kind::ReconnectFailed { cause, .. } if cause.is_authorization());
         assert_eq!(client.count(refusal), 2, "{}", client.timeline("two refusals"));
         assert_eq!(client.count(disconnected), 1);
         let error = subscription.next_timeout(LIMIT).unwrap_err();

@@ -258,3 +258,21 @@ fn a_client_with_three_attempts_gives_up_after_them() {
         client.finish();
     });
 }
+
+#[test]
+fn a_drain_right_after_a_forced_reconnect_keeps_the_events_in_order() {
+    within(Duration::from_secs(120), "forced and drained", || {
+        let server = NatsServer::start_plain();
+        for _ in 0..30 {
+            let client = Client::connect(quick(server.url()));
+            let _subscription = client.subscribe("a").unwrap();
+            client.force_reconnect().unwrap();
+            // It is refused, or the next connection is there already.
+            match client.start_drain(LIMIT) {
+                Ok(drain) => drain.wait(LIMIT).unwrap(),
+                Err(error) => assert!(error.is_disconnected(), "{error}"),
+            }
+            client.finish();
+        }
+    });
+}

@@ -90,6 +90,34 @@ fn a_publisher_waits_no_longer_than_its_policy_says() {
 }
 
 #[test]
+fn a_publisher_that_may_lose_messages_is_told_of_each_and_never_waits() {
+    within(Duration::from_secs(120), "drop newest", || {
+        let server = NatsServer::start_plain();
+        let options = quick(server.url()).outbox_size(256 * 1024);
+        let client = Client::connect(options.outbox_policy(OutboxPolicy::DropNewest));
+        client.flush().unwrap();
+        server.stop();
+        let payload = vec![0; 64 * 1024];
+        let discarded = |happening: &Happening| match happening {
+            Happening::MessageDiscarded(message) => message.subject() == "fill",
+            _ => false,
+        };
+        let mut sent = 0;
+        while client.statistics().discarded() < 5 && sent < 10_000 {
+            client.publish("fill", &payload).unwrap();
+            sent += 1;
+        }
+        let told = client.recorder.wait_for_count(LIMIT, 5, discarded);
+        told.unwrap_or_else(|timeline| panic!("{timeline}"));
+        assert_eq!(client.statistics().discarded(), 5);
+        server.cont();
+        client.flush().unwrap();
+        assert_eq!(client.count(disconnected), 0);
+        client.finish();
+    });
+}
+
+#[test]
 fn closing_against_a_server_that_stands_still_takes_its_two_seconds_at_most() {
     within(Duration::from_secs(120), "close", || {
         let server = NatsServer::start_plain();

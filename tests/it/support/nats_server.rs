@@ -398,7 +398,8 @@ impl Drop for NatsServer {
     }
 }
 
-/// The program to run unless a configuration names one: `NATS_SERVER`, else what `tests/run` has fetched.
+/// The program to run unless a configuration names one: that of `NATS_SERVER`, else what
+/// `tests/run` has fetched.
 pub(crate) fn binary() -> PathBuf {
     if let Some(path) = env::var_os("NATS_SERVER") {
         return path.into();
