@@ -1,13 +1,18 @@
 //! Limits of the server: what is too large, too many or too slow.
 
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use nats_blocking::testing::Happening;
-use nats_blocking::{ConnectionEventKind as Kind, Error, ErrorKind, ServerErrorKind};
+use nats_blocking::{ConnectionEventKind as Kind, Error, ErrorKind, OutboxPolicy, ServerErrorKind};
 
 use super::{Client, LIMIT, disconnected, quick, reconnected};
 use crate::support::nats_server::{Config, NatsServer};
-use crate::support::wait::poll;
+use crate::support::ports;
+use crate::support::wait::{Signal, poll};
 use crate::support::watchdog::within;
 
 /// What the server said, if that was the cause.
@@ -136,26 +141,64 @@ fn a_protocol_line_too_long_is_refused_here_or_else_the_cause_of_a_loss() {
     });
 }
 
+/// A way to the server on which, while `stalled` holds, nothing comes back: the client that uses it
+/// reads nothing. Serves two connections, one after the other. Returns its URL.
+fn stalling_way(server: SocketAddr, stalled: Arc<Signal<bool>>) -> String {
+    let listener = ports::listen();
+    let url = format!("nats://{}", listener.local_addr().unwrap());
+    let serve = move || {
+        for client in listener.incoming().take(2) {
+            let mut client = client.unwrap();
+            let mut upstream = TcpStream::connect(server).unwrap();
+            let (mut from, mut to) = (client.try_clone().unwrap(), upstream.try_clone().unwrap());
+            let out = thread::Builder::new().name("stalling-out".to_owned());
+            out.spawn(move || std::io::copy(&mut from, &mut to)).unwrap();
+            let mut chunk = vec![0; 64 * 1024];
+            while let Ok(count @ 1..) = upstream.read(&mut chunk) {
+                stalled.wait(LIMIT * 2, |stalled| (!*stalled).then_some(()));
+                if client.write_all(&chunk[..count]).is_err() {
+                    break;
+                }
+            }
+            let _ = client.shutdown(Shutdown::Both);
+        }
+    };
+    thread::Builder::new().name("stalling-way".to_owned()).spawn(serve).unwrap();
+    url
+}
+
 #[test]
 fn a_client_that_the_server_finds_slow_is_cut_off_and_comes_back_and_others_are_unharmed() {
     within(Duration::from_secs(60), "slow", || {
-        let config = Config::new().max_payload(100_000).max_pending(1_000_000);
+        let config = Config::new()
+            .max_payload(100_000)
+            .max_pending(1_000_000)
+            .write_deadline(Duration::from_secs(1));
         let server = NatsServer::start(&config);
-        let publisher = Client::connect(quick(server.url()));
-        let slow = Client::connect(quick(server.url()));
-        // One message for a hundred subscriptions is 10 MB in one step: more than may wait.
-        let copies: Vec<_> = (0..100).map(|_| slow.subscribe("flood").unwrap()).collect();
+        // An older server slows the publisher down until it has cut the slow client off.
+        let patient = OutboxPolicy::Block(LIMIT);
+        let publisher = Client::connect(quick(server.url()).outbox_policy(patient));
+        let stalled = Arc::new(Signal::new(false));
+        let way = stalling_way(server.client_address(), Arc::clone(&stalled));
+        let slow = Client::connect(quick(way));
+        let flood = slow.subscribe("flood").unwrap();
         let other = slow.subscribe("drop").unwrap();
         slow.flush().unwrap();
-        publisher.publish("flood", vec![b'x'; 100_000]).unwrap();
-        slow.wait(disconnected);
+        stalled.change(|stalled| *stalled = true);
+        // 30 MB: more than the kernel and the server together keep for a client.
+        for _ in 0..300 {
+            publisher.publish("flood", vec![b'x'; 100_000]).unwrap();
+        }
+        publisher.flush().unwrap();
         server.wait_log("Slow Consumer", LIMIT);
+        stalled.change(|stalled| *stalled = false);
+        slow.wait(disconnected);
         slow.wait(reconnected);
         slow.flush().unwrap();
+        assert!(flood.try_iter().count() < 300);
         publisher.publish("drop", "by drop").unwrap();
         assert_eq!(other.next_timeout(LIMIT).unwrap().payload(), b"by drop");
         assert_eq!(publisher.count(disconnected), 0);
-        drop(copies);
         slow.finish();
         publisher.finish();
     });
