@@ -245,9 +245,23 @@ impl NatsServer {
         }
     }
 
-    /// SIGSTOP: the process stands still, its sockets stay open.
+    /// SIGSTOP: returns when the process stands still; its sockets stay open.
     pub(crate) fn stop(&self) {
         self.signal("STOP");
+        // The signal is sent at once, but a thread on another processor runs a little longer.
+        let stands = poll(EXIT_LIMIT, || self.stands_still().then_some(()));
+        assert!(stands.is_some(), "the server does not stop\n{}", self.log());
+    }
+
+    /// Whether all threads are stopped; where there is no `/proc`, that is believed.
+    fn stands_still(&self) -> bool {
+        let Ok(threads) = fs::read_dir(format!("/proc/{}/task", self.pid())) else {
+            return true;
+        };
+        threads.filter_map(Result::ok).all(|thread| {
+            let status = fs::read_to_string(thread.path().join("status"));
+            status.is_ok_and(|status| status.contains("State:\tT"))
+        })
     }
 
     /// SIGCONT: the process goes on.
@@ -475,11 +489,7 @@ mod tests {
         stream.set_read_timeout(Some(LIMIT)).unwrap();
         read_until(&mut stream, "\r\n");
         server.stop();
-        let stopped = poll(LIMIT, || {
-            let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).ok()?;
-            status.contains("State:\tT").then_some(())
-        });
-        assert!(stopped.is_some());
+        assert!(server.stands_still());
         stream.write_all(b"CONNECT {}\r\nPING\r\n").unwrap();
         stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
         assert!(stream.read(&mut [0; 1]).is_err());
