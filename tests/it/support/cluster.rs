@@ -1,7 +1,8 @@
 //! Several real servers on loopback with routes between them.
 //!
 //! A cluster counts as formed when every running node tells its clients the address of every
-//! running node, and still does a little later. A node that was killed keeps its ports and its place and can be restarted.
+//! running node, and still does a little later. A node that was killed keeps its ports and its
+//! place and can be restarted.
 
 use std::collections::BTreeSet;
 use std::ops::{Index, IndexMut};
