@@ -152,8 +152,12 @@ impl Core {
                 Some(link) => {
                     // The event is told with the loss, so that nothing comes between the two.
                     let epoch = link.epoch;
-                    let text = "the program asked for another connection";
-                    let stream = life.fail(epoch, Error::new(ErrorKind::ForcedReconnect, text));
+                    let stream = life.fail(epoch, forced());
+                    // From now on this connection does not count as one: whoever waits for the
+                    // status, or flushes, waits for the next.
+                    if self.config.reconnect {
+                        life.status = ConnectionStatus::Reconnecting;
+                    }
                     stream.map(|stream| (epoch, stream))
                 }
                 None => {
@@ -162,13 +166,17 @@ impl Core {
                 }
             }
         };
-        match failed {
-            Some((epoch, stream)) => {
-                self.outbox.mark_broken(epoch);
-                stream.shutdown();
-            }
-            None => self.changed.notify_all(),
+        if let Some((epoch, stream)) = failed {
+            // No write begins after this: what is requested later goes to the next server, so only
+            // what was requested before can have lost its reply.
+            self.outbox.mark_broken(epoch);
+            let mark = self.requests.mark();
+            stream.shutdown();
+            let text = "the connection was left: the program asked for another one";
+            let left = Error::caused_by(ErrorKind::Disconnected, text, forced());
+            self.requests.fail_before(mark, &left);
         }
+        self.changed.notify_all();
         Ok(())
     }
 
@@ -189,4 +197,9 @@ impl Core {
             self.changed.wait_until(&mut life, Some(deadline));
         }
     }
+}
+
+/// Why a connection ends that the program left.
+fn forced() -> Error {
+    Error::new(ErrorKind::ForcedReconnect, "the program asked for another connection")
 }

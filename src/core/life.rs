@@ -11,7 +11,8 @@
 //!                     Closed
 //! ```
 //!
-//! The reader thread alone makes the moves, except that `drain` goes from Connected to Draining.
+//! The reader thread alone makes the moves, except that `drain` goes from Connected to Draining and
+//! `force_reconnect` to Reconnecting, ahead of the loss that it causes.
 //! Each established connection has a number, its *epoch*; whoever notices a failure names the epoch
 //! it belongs to, and the first report wins. The data is guarded by the lock in `shared.rs`, under
 //! which events are also queued, so that the order of events is the order of the moves.
@@ -76,7 +77,7 @@ pub(crate) struct Life {
     pub(crate) status: ConnectionStatus,
     pub(crate) epoch: u64,
     pub(crate) link: Option<Link>,
-    /// The first failure reported for the present epoch.
+    /// The first failure reported for the present epoch; it stays until the next one.
     pub(crate) failure: Option<Error>,
     /// The URL of the server in use, or of the last one, as events carry it.
     pub(crate) server: Option<Arc<str>>,

@@ -234,6 +234,8 @@ fn tell_first_info(core: &Core, life: &mut super::life::Life, link: &Link) {
 /// last.
 fn tear_down(core: &Core, link: &Link, noticed: Error) -> (Error, bool) {
     link.stream.shutdown();
+    // Whatever is requested from here on is kept for the next connection.
+    let mark = core.requests.mark();
     let reported = {
         let mut life = core.life();
         // From here on there is no connection that could fail once more.
@@ -276,8 +278,8 @@ fn tear_down(core: &Core, link: &Link, noticed: Error) -> (Error, bool) {
     for pong in remains.pongs {
         pong.complete(Err(if closing { closed_error(None) } else { lost.clone() }));
     }
-    if forced || core.config.fail_requests_on_disconnect {
-        core.requests.fail(&lost, |_| true);
+    if core.config.fail_requests_on_disconnect {
+        core.requests.fail_before(mark, &lost);
     }
     (cause, closing || draining)
 }

@@ -225,7 +225,8 @@ impl Core {
             if life.closing || life.status == ConnectionStatus::Closed {
                 return Err(closed_error(life.close_cause.as_ref()));
             }
-            if life.link.is_some() {
+            // A connection that has failed is not waited on: its end is near, then comes the next.
+            if life.link.is_some() && life.failure.is_none() {
                 return Ok(());
             }
             if life.drain.is_some() {

@@ -32,6 +32,10 @@ impl Slot {
     }
 }
 
+/// A moment in the order of requests; see [`Requests::mark`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Mark(u64);
+
 /// The waiting requests of a connection.
 #[derive(Debug)]
 pub(crate) struct Requests {
@@ -103,10 +107,24 @@ impl Requests {
 
     /// Ends every waiting request that `wanted` says yes to, by its subject.
     pub(crate) fn fail(&self, error: &Error, wanted: impl Fn(&str) -> bool) {
+        self.fail_slots(error, |slot| wanted(&slot.subject));
+    }
+
+    /// The line between the requests that were made before and those that come after.
+    pub(crate) fn mark(&self) -> Mark {
+        Mark(self.state.lock().next_token)
+    }
+
+    /// Ends every waiting request that was made before the mark.
+    pub(crate) fn fail_before(&self, mark: Mark, error: &Error) {
+        self.fail_slots(error, |slot| slot.token < mark.0);
+    }
+
+    fn fail_slots(&self, error: &Error, wanted: impl Fn(&Slot) -> bool) {
         let failed: Vec<_> = {
             let mut state = self.state.lock();
             let found: Vec<_> =
-                state.waiting.values().filter(|slot| wanted(&slot.subject)).cloned().collect();
+                state.waiting.values().filter(|slot| wanted(slot)).cloned().collect();
             for slot in &found {
                 state.waiting.remove(&slot.token);
             }
@@ -177,5 +195,17 @@ mod tests {
         requests.end(&Error::new(ErrorKind::Closed, "closed"));
         assert!(other.outcome().wait(soon()).expect("ended").is_err());
         assert!(requests.register("c").expect_err("ended").is_closed());
+    }
+
+    #[test]
+    fn a_failure_up_to_a_mark_leaves_later_requests_waiting() {
+        let requests = Requests::new("_INBOX.x.".to_owned());
+        let (before, _) = requests.register("a").expect("open");
+        let mark = requests.mark();
+        let (after, _) = requests.register("a").expect("open");
+        requests.fail_before(mark, &Error::new(ErrorKind::Disconnected, "lost"));
+        let outcome = before.outcome().wait(soon()).expect("ended").expect_err("lost");
+        assert!(outcome.is_disconnected());
+        assert!(after.outcome().get().is_none());
     }
 }

@@ -1,7 +1,7 @@
 //! Integration tests: one binary, a module for each subject.
 //!
 //! What tests share (servers, scripts, deadlines, leak counts) lives in `support`; the structure of
-//! the repository itself is checked in `tidy`.
+//! the repository itself is checked in `tidy`; `real` is against the real server.
 
 // A test may stop at the first surprise; only the library must not.
 #![allow(
@@ -26,6 +26,8 @@ mod listeners;
 #[cfg(feature = "testing")]
 mod logging;
 mod random_faults;
+#[cfg(feature = "testing")]
+mod real;
 mod request_many;
 mod secrets;
 mod support;

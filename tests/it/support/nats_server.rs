@@ -40,11 +40,18 @@ pub(crate) struct Config {
     users: Vec<String>,
     authorization: Vec<String>,
     cluster: Vec<String>,
+    program: Option<PathBuf>,
 }
 
 impl Config {
     pub(crate) fn new() -> Self {
         Self::default()
+    }
+
+    /// Runs this program in place of the usual one, such as an older server.
+    pub(crate) fn program(mut self, path: impl Into<PathBuf>) -> Self {
+        self.program = Some(path.into());
+        self
     }
 
     /// Any further text of the configuration language, at the top level.
@@ -93,6 +100,11 @@ impl Config {
 
     pub(crate) fn max_connections(self, count: u32) -> Self {
         self.extra(&format!("max_connections: {count}"))
+    }
+
+    /// The longest protocol line that a client may send, in bytes.
+    pub(crate) fn max_control_line(self, bytes: usize) -> Self {
+        self.extra(&format!("max_control_line: {bytes}"))
     }
 
     pub(crate) fn max_subscriptions(self, count: u32) -> Self {
@@ -233,9 +245,23 @@ impl NatsServer {
         }
     }
 
-    /// SIGSTOP: the process stands still, its sockets stay open.
+    /// SIGSTOP: returns when the process stands still; its sockets stay open.
     pub(crate) fn stop(&self) {
         self.signal("STOP");
+        // The signal is sent at once, but a thread on another processor runs a little longer.
+        let stands = poll(EXIT_LIMIT, || self.stands_still().then_some(()));
+        assert!(stands.is_some(), "the server does not stop\n{}", self.log());
+    }
+
+    /// Whether all threads are stopped; where there is no `/proc`, that is believed.
+    fn stands_still(&self) -> bool {
+        let Ok(threads) = fs::read_dir(format!("/proc/{}/task", self.pid())) else {
+            return true;
+        };
+        threads.filter_map(Result::ok).all(|thread| {
+            let status = fs::read_to_string(thread.path().join("status"));
+            status.is_ok_and(|status| status.contains("State:\tT"))
+        })
     }
 
     /// SIGCONT: the process goes on.
@@ -311,7 +337,8 @@ impl NatsServer {
         let file = self.folder.join("conf");
         fs::write(&file, self.config.text(self.port, &self.folder)).expect("the configuration");
         let errors = File::create(self.folder.join("stderr")).expect("a file for errors");
-        let child = Command::new(binary())
+        let program = self.config.program.clone().unwrap_or_else(binary);
+        let child = Command::new(&program)
             .arg("-c")
             .arg(&file)
             .arg("--ports_file_dir")
@@ -323,7 +350,7 @@ impl NatsServer {
             .expect("nats-server starts");
         let ports_file = self.folder.join(format!("nats-server_{}.ports", child.id()));
         // The file is named after the program; a pinned one has its version in the name.
-        let named_after = binary().file_name().map(|name| name.to_string_lossy().into_owned());
+        let named_after = program.file_name().map(|name| name.to_string_lossy().into_owned());
         let other_file =
             self.folder.join(format!("{}_{}.ports", named_after.unwrap_or_default(), child.id()));
         self.child = Some(child);
@@ -385,7 +412,8 @@ impl Drop for NatsServer {
     }
 }
 
-/// The program to run: `NATS_SERVER`, else what `tests/run` has fetched.
+/// The program to run unless a configuration names one: that of `NATS_SERVER`, else what
+/// `tests/run` has fetched.
 pub(crate) fn binary() -> PathBuf {
     if let Some(path) = env::var_os("NATS_SERVER") {
         return path.into();
@@ -461,11 +489,7 @@ mod tests {
         stream.set_read_timeout(Some(LIMIT)).unwrap();
         read_until(&mut stream, "\r\n");
         server.stop();
-        let stopped = poll(LIMIT, || {
-            let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).ok()?;
-            status.contains("State:\tT").then_some(())
-        });
-        assert!(stopped.is_some());
+        assert!(server.stands_still());
         stream.write_all(b"CONNECT {}\r\nPING\r\n").unwrap();
         stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
         assert!(stream.read(&mut [0; 1]).is_err());
