@@ -251,6 +251,8 @@ fn tear_down(core: &Core, link: &Link, noticed: Error) -> (Error, bool) {
     }
     let (closing, draining) = {
         let mut life = core.life();
+        // With the status: whoever sees the loss gets what is said of publishing while down.
+        core.outbox.suspend();
         life.lost_at = Some(Instant::now());
         if !life.closing {
             core.counters.disconnects.add(1);

@@ -39,6 +39,16 @@ impl Outbox {
         self.state.lock().limits = limits;
     }
 
+    /// The connection is lost: from now on publishing is buffered, and nothing new is written.
+    /// `end` follows.
+    pub(crate) fn suspend(&self) {
+        let mut state = self.state.lock();
+        if matches!(state.phase, Phase::Up | Phase::Opening) {
+            state.phase = Phase::Down;
+        }
+        self.room.notify_all();
+    }
+
     /// The connection is lost and its stream shut down: waits for the turn to come back, keeps the
     /// messages, drops the torn one and all control frames.
     ///
@@ -46,11 +56,8 @@ impl Outbox {
     /// `patience` what the writer holds is given up.
     pub(crate) fn end(&self, patience: Duration) -> Remains {
         let deadline = Instant::now() + patience;
+        self.suspend();
         let mut state = self.state.lock();
-        if matches!(state.phase, Phase::Up | Phase::Opening) {
-            state.phase = Phase::Down;
-        }
-        self.room.notify_all();
         self.turn_back.notify_all();
         while state.writing && Instant::now() < deadline {
             self.turn_back.wait_until(&mut state, Some(deadline));

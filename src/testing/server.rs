@@ -358,9 +358,7 @@ impl DoorTurn<'_> {
         if self.acceptor.is_some() {
             return Ok(());
         }
-        let socket = bind(self.server.port)?;
-        socket.listen(BACKLOG)?;
-        let listener = TcpListener::from(socket);
+        let listener = TcpListener::from(listen(self.server.port, clock::after(END_TIMEOUT))?);
         let closing = Arc::new(AtomicBool::new(false));
         let (broker, threads) = (self.server.broker.clone(), self.server.threads.clone());
         let seen = closing.clone();
@@ -547,6 +545,19 @@ fn bind(port: u16) -> io::Result<Socket> {
     socket.set_reuse_address(true)?;
     socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())?;
     Ok(socket)
+}
+
+/// Listens again where we listened before. A process that is just being started by another thread
+/// holds copies of our descriptors until its program begins, our old listener among them.
+fn listen(port: u16, deadline: Instant) -> io::Result<Socket> {
+    loop {
+        match bind(port).and_then(|socket| socket.listen(BACKLOG).map(|()| socket)) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                std::thread::park_timeout(ACCEPT_PAUSE);
+            }
+            outcome => return outcome,
+        }
+    }
 }
 
 /// How many bytes one read takes: large enough that a busy client costs few system calls.

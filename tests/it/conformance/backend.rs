@@ -112,7 +112,7 @@ impl Backend {
     /// The server stands still with its sockets open, or goes on.
     pub(crate) fn go_silent(&self, silent: bool) {
         match &self.0 {
-            Running::Real { server, .. } if silent => lock(server).stop(),
+            Running::Real { server, .. } if silent => stand_still(&lock(server)),
             Running::Real { server, .. } => lock(server).cont(),
             Running::Embedded(server) => server.go_silent(silent),
         }
@@ -159,6 +159,21 @@ impl Backend {
 
 fn lock(server: &Mutex<NatsServer>) -> MutexGuard<'_, NatsServer> {
     server.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Stops a process, and waits until each of its threads has noticed.
+fn stand_still(server: &NatsServer) {
+    server.stop();
+    let folder = format!("/proc/{}/task", server.pid());
+    let stopped = poll(LIMIT, || {
+        let mut all = std::fs::read_dir(&folder).ok()?.filter_map(std::result::Result::ok);
+        let stopped = all.all(|thread| {
+            let status = std::fs::read_to_string(thread.path().join("status")).unwrap_or_default();
+            status.contains("State:\tT")
+        });
+        stopped.then_some(())
+    });
+    assert!(stopped.is_some() || !cfg!(target_os = "linux"), "the server did not stop");
 }
 
 fn start_real(setup: Setup) -> Running {
@@ -218,6 +233,13 @@ impl Client {
     /// Waits until the server is known to be lost.
     pub(crate) fn wait_lost(&self) {
         self.connection.wait_for_status(ConnectionStatus::Reconnecting, LIMIT).unwrap();
+    }
+
+    /// Waits until nothing waits to be written. The answer to a flush may come before the thread
+    /// that wrote it has said so.
+    pub(crate) fn wait_written(&self) {
+        let written = poll(LIMIT, || (self.connection.pending_out() == (0, 0)).then_some(()));
+        assert!(written.is_some(), "{:?} wait to be written", self.connection.pending_out());
     }
 
     /// Waits until the subscriptions have been announced to so many servers after the first.

@@ -47,7 +47,7 @@ fn after_a_flush_the_server_has_everything(backend: &Backend) {
         client.publish("a", payload).unwrap();
     }
     client.flush().unwrap();
-    assert_eq!(client.pending_out(), (0, 0));
+    client.wait_written();
     reader.flush().unwrap();
     assert_eq!(subscription.try_iter().count(), 1_000);
 }

@@ -27,7 +27,7 @@ fn accessors_tell_of_the_server_in_use(backend: &Backend) {
     let (local, peer) = (client.local_addr().unwrap(), client.peer_addr().unwrap());
     assert!(local.ip().is_loopback() && local.port() != peer.port());
     assert_eq!(peer.port(), backend.port());
-    assert_eq!(client.pending_out(), (0, 0));
+    client.wait_written();
     assert_eq!((client.subscription_count(), client.pending_requests()), (0, 0));
     assert!(client.last_error().is_none());
     assert!(client.new_inbox().unwrap().starts_with("_INBOX."));
@@ -52,7 +52,7 @@ fn accessors_tell_of_a_lost_server(backend: &Backend) {
     backend.come_up();
     client.wait_for_status(ConnectionStatus::Connected, LIMIT).unwrap();
     client.flush().unwrap();
-    assert_eq!(client.pending_out(), (0, 0));
+    client.wait_written();
     assert_eq!(client.connected_url(), Some(backend.url()));
     assert!(client.last_error().is_some());
 }
