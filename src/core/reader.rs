@@ -48,6 +48,8 @@ fn live(core: &Core) -> Option<Error> {
         let (link, parser) = connected;
         let cause = receive(core, &link, parser);
         let (cause, last) = tear_down(core, &link, cause);
+        // The last hold on the socket: it must not stay open for as long as the outage lasts.
+        drop(link);
         if last || !core.config.reconnect {
             return Some(cause);
         }
