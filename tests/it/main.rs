@@ -16,6 +16,8 @@ mod corpus;
 mod handshake;
 mod hostile;
 mod injection;
+mod memory;
 mod secrets;
 mod support;
 mod tidy;
+mod torn;
