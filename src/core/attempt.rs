@@ -10,7 +10,8 @@ use super::shared::Core;
 use crate::clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::{
-    ConnectFields, Handshake, PING, PONG, Parser, ServerInfo, Step, Tls, encode_connect, tls_policy,
+    ConnectFields, Handshake, PING, PONG, Parser, ServerInfo, ServerOp, Step, Tls, encode_connect,
+    tls_policy,
 };
 use crate::server_url::ServerUrl;
 use crate::sync::{Arc, assert_unlocked};
@@ -132,6 +133,21 @@ fn read(stream: &dyn Stream, parser: &mut Parser, deadline: Instant, awaited: &s
             Err(error) => {
                 return Err(Error::io(&format!("waiting for the server's {awaited}"), error));
             }
+        }
+    }
+}
+
+/// What the server said before a write to it failed, if it said why it ends the connection.
+pub(super) fn last_word(
+    stream: &dyn Stream,
+    parser: &mut Parser,
+    deadline: Instant,
+) -> Option<Error> {
+    loop {
+        match parser.next().ok()? {
+            Some(ServerOp::Err(error)) if error.closes_connection() => return Some(error.into()),
+            Some(_) => {}
+            None => read(stream, parser, deadline, "last word").ok()?,
         }
     }
 }

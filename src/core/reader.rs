@@ -13,7 +13,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::attempt::{LoggedIn, attempt, write_all};
+use super::attempt::{LoggedIn, attempt, last_word, write_all};
 use super::life::{ConnectionStatus, Link};
 use super::notice::ConnectionEventKind;
 use super::receive::receive;
@@ -52,6 +52,8 @@ fn live(core: &Core) -> Option<Error> {
         let (link, parser) = connected;
         let cause = receive(core, &link, parser);
         let (cause, last) = tear_down(core, &link, cause);
+        // The last hold on the socket: it must not stay open for as long as the outage lasts.
+        drop(link);
         if last || !core.config.reconnect {
             return Some(cause);
         }
@@ -151,7 +153,7 @@ fn pause(core: &Core, pause: Pause) -> Result<(), Error> {
 /// Announces the subscriptions and hands the stream over. `number` is that of the attempt in an
 /// outage, none for the first connection.
 fn go_live(core: &Core, login: LoggedIn, number: Option<u32>) -> Result<(Link, Parser), Error> {
-    let LoggedIn { url, stream, parser, info } = login;
+    let LoggedIn { url, stream, mut parser, info } = login;
     core.outbox.open();
     let mut lines = Vec::new();
     let subscriptions = core.registry.announce_all(&mut lines);
@@ -160,8 +162,9 @@ fn go_live(core: &Core, login: LoggedIn, number: Option<u32>) -> Result<(Link, P
         core.cancel.watch(None);
         core.outbox.end(TURN_PATIENCE);
         core.registry.forget_announced();
+        let said = last_word(&*stream, &mut parser, deadline);
         stream.shutdown();
-        return Err(error);
+        return Err(said.unwrap_or(error));
     }
     let mut life = core.life();
     if life.closing {

@@ -247,6 +247,39 @@ fn a_server_that_refuses_us_twice_with_the_same_words_is_given_up() {
     });
 }
 
+#[test]
+fn a_refusal_while_subscriptions_are_announced_is_the_cause() {
+    within(LIMIT * 2, "refused while announcing", || {
+        // The login's PONG, the refusal and the end come before the subscriptions are written.
+        let rude = vec![
+            Step::DefaultInfo,
+            Step::expect("PING"),
+            Step::send("PONG\r\n-ERR 'maximum account active connections exceeded'\r\n"),
+            Step::Reset,
+        ];
+        let mut scripts = vec![Step::handshake()];
+        scripts.extend(vec![rude; 40]);
+        scripts.push(healthy_end());
+        let server = ScriptedServer::start(scripts, Afterwards::Refuse);
+        let recorder = Recorder::new();
+        let connection = options(&server.url(), &recorder).connect().unwrap();
+        let subscription = connection.subscribe("work").unwrap();
+        assert_eq!(texts(&subscription, 1), ["the end"]);
+        connection.close();
+        recorder.check().unwrap();
+        let mut causes = Vec::new();
+        for event in recorder.events() {
+            if let Kind::ReconnectFailed { cause, .. } | Kind::Disconnected { cause } = event.kind()
+            {
+                causes.push(cause.server_error().is_some());
+            }
+        }
+        // The first loss was without a word.
+        let silent = causes.iter().filter(|said| !**said).count();
+        assert_eq!((silent, causes.len()), (1, 41), "{}", recorder.timeline("not told why"));
+    });
+}
+
 /// Publishes until it fails, at most a GiB; gives the error and how long the failing call took.
 fn publish_until_full(connection: &Connection) -> (ErrorKind, Duration) {
     let payload = vec![b'p'; 64 << 10];

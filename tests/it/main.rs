@@ -25,6 +25,7 @@ mod injection;
 mod listeners;
 #[cfg(feature = "testing")]
 mod logging;
+mod memory;
 mod random_faults;
 #[cfg(feature = "testing")]
 mod real;
@@ -32,3 +33,4 @@ mod request_many;
 mod secrets;
 mod support;
 mod tidy;
+mod torn;

@@ -98,7 +98,7 @@ fn a_full_outbox_lets_the_publisher_wait_and_then_says_full(backend: &Backend) {
     assert_eq!(error.kind(), ErrorKind::OutboxFull);
     // The kernel may have found a little more room meanwhile.
     let started = Instant::now();
-    let (_, refused) = fill(|payload| client.publish("a", payload));
+    let (_, refused) = fill(&client, |payload| client.publish("a", payload));
     assert_eq!(refused.kind(), ErrorKind::OutboxFull);
     assert!(started.elapsed() >= patience && started.elapsed() < LIMIT);
     backend.go_silent(false);
