@@ -89,6 +89,8 @@ pub(crate) struct Life {
     pub(crate) last_error: Option<Error>,
     /// When the present connection, or the last one, was made.
     pub(crate) connected_at: Option<Instant>,
+    /// How many connections in a row did not last.
+    pub(crate) quick_losses: u32,
     /// When the last connection was lost.
     pub(crate) lost_at: Option<Instant>,
     /// `force_reconnect` was called while waiting for the next attempt.
@@ -116,6 +118,7 @@ impl Life {
             random,
             last_error: None,
             connected_at: None,
+            quick_losses: 0,
             lost_at: None,
             hurry: false,
             closing: false,

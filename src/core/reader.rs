@@ -28,8 +28,12 @@ use crate::sync::{Arc, assert_unlocked};
 /// How long the teardown waits for a write to notice that its stream is shut down.
 const TURN_PATIENCE: Duration = Duration::from_secs(5);
 
-/// A connection that lasted so long is asked for again at once, however long the reconnect wait is.
+/// A connection that lasted so long, or as long as the reconnect wait, did last.
 const LASTING: Duration = Duration::from_secs(1);
+
+/// After so many connections in a row that did not last the first attempt waits too: a server that
+/// takes us in only to throw us out must not be asked in a tight loop.
+const QUICK_LOSSES: u32 = 5;
 
 /// The body of the reader thread.
 pub(super) fn run(core: &Arc<Core>) {
@@ -54,7 +58,7 @@ fn live(core: &Core) -> Option<Error> {
         let (cause, last) = tear_down(core, &link, cause);
         // The last hold on the socket: it must not stay open for as long as the outage lasts.
         drop(link);
-        if last || !core.config.reconnect {
+        if last {
             return Some(cause);
         }
         connected = match reconnect(core) {
@@ -239,54 +243,65 @@ fn tear_down(core: &Core, link: &Link, noticed: Error) -> (Error, bool) {
     link.stream.shutdown();
     // Whatever is requested from here on is kept for the next connection.
     let mark = core.requests.mark();
-    let reported = {
+    let (cause, by_program) = {
         let mut life = core.life();
         // From here on there is no connection that could fail once more.
         life.link = None;
-        life.failure.take()
-    };
-    let cause = main_cause(reported, noticed);
-    let forced = cause.kind() == ErrorKind::ForcedReconnect;
-    // The cause is told before the loss; an `-ERR` and a protocol fault have been told already.
-    let told = forced || cause.server_error().is_some() || cause.kind() == ErrorKind::Protocol;
-    if !told && !core.life().closing {
-        core.exception(cause.clone());
-    }
-    let (closing, draining) = {
-        let mut life = core.life();
-        // With the status: whoever sees the loss gets what is said of publishing while down.
-        core.outbox.suspend();
-        life.lost_at = Some(Instant::now());
-        if !life.closing {
-            core.counters.disconnects.add(1);
-            life.last_error = Some(cause.clone());
-            life.status = ConnectionStatus::Reconnecting;
-            if forced {
-                core.emit(life.server.clone(), ConnectionEventKind::ForcedReconnect);
-            }
-            let kind = ConnectionEventKind::Disconnected { cause: cause.clone() };
-            core.emit(life.server.clone(), kind);
-            // Borrowed apart, because the pool draws from the generator beside it.
-            let life = &mut *life;
-            let random = &mut life.random;
-            let lasted = life.connected_at.map_or(Duration::ZERO, |since| since.elapsed());
-            let held = forced || lasted >= core.config.reconnect_wait.min(LASTING);
-            life.pool.begin_outage(held, &mut || random.draw());
+        let cause = main_cause(life.failure.take(), noticed);
+        let by_program = life.closing;
+        // Whoever closes from here on finds the end begun, with its cause.
+        if !by_program && (life.drain.is_some() || !core.config.reconnect) {
+            life.closing = true;
+            life.close_cause = Some(cause.clone());
         }
-        (life.closing, life.drain.is_some())
+        (cause, by_program)
     };
+    if !by_program {
+        tell_loss(core, &cause);
+    }
     core.changed.notify_all();
     let remains = core.outbox.end(TURN_PATIENCE);
     core.registry.forget_announced();
     let text = format!("the connection to {} was lost: {cause}", link.url);
     let lost = Error::caused_by(ErrorKind::Disconnected, text, cause.clone());
     for pong in remains.pongs {
-        pong.complete(Err(if closing { closed_error(None) } else { lost.clone() }));
+        pong.complete(Err(if by_program { closed_error(None) } else { lost.clone() }));
     }
     if core.config.fail_requests_on_disconnect {
         core.requests.fail_before(mark, &lost);
     }
-    (cause, closing || draining)
+    let last = core.life().closing;
+    (cause, last)
+}
+
+/// Tells of a loss, and begins the outage.
+fn tell_loss(core: &Core, cause: &Error) {
+    let forced = cause.kind() == ErrorKind::ForcedReconnect;
+    // The cause is told before the loss; an `-ERR` and a protocol fault have been told already.
+    let told = forced || cause.server_error().is_some() || cause.kind() == ErrorKind::Protocol;
+    if !told {
+        core.exception(cause.clone());
+    }
+    core.counters.disconnects.add(1);
+    let mut life = core.life();
+    // With the status: whoever sees the loss gets what is said of publishing while down.
+    core.outbox.suspend();
+    life.lost_at = Some(Instant::now());
+    life.last_error = Some(cause.clone());
+    life.status = ConnectionStatus::Reconnecting;
+    if forced {
+        core.emit(life.server.clone(), ConnectionEventKind::ForcedReconnect);
+    }
+    let kind = ConnectionEventKind::Disconnected { cause: cause.clone() };
+    core.emit(life.server.clone(), kind);
+    // Borrowed apart, because the pool draws from the generator beside it.
+    let life = &mut *life;
+    let random = &mut life.random;
+    let lasted = life.connected_at.map_or(Duration::ZERO, |since| since.elapsed());
+    let quick = !forced && lasted < core.config.reconnect_wait.min(LASTING);
+    life.quick_losses = if quick { life.quick_losses.saturating_add(1) } else { 0 };
+    let at_once = life.quick_losses < QUICK_LOSSES;
+    life.pool.begin_outage(at_once, &mut || random.draw());
 }
 
 /// Of what was reported and what the reader saw, the cause: our own decision first, then what the

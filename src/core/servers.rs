@@ -127,14 +127,13 @@ impl Pool {
         }
     }
 
-    /// A connection was lost: a new outage begins. Its first attempt is immediate, unless the
-    /// connection did not last (`held` false): a server that takes us in only to throw us out must
-    /// not be asked in a tight loop.
-    pub(crate) fn begin_outage(&mut self, held: bool, random: Random<'_>) {
+    /// A connection was lost: a new outage begins. Its first attempt is made at once, or waits as
+    /// after a full pass.
+    pub(crate) fn begin_outage(&mut self, at_once: bool, random: Random<'_>) {
         self.shuffle(random);
         self.attempt = 0;
-        self.in_pass = if held { 0 } else { usize::MAX };
-        self.hold_first = !held;
+        self.in_pass = if at_once { 0 } else { usize::MAX };
+        self.hold_first = !at_once;
         self.given_up.clear();
         let lost = self.current.clone();
         if let Some(index) = lost.and_then(|lost| self.position(&lost)) {
@@ -359,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_did_not_last_is_not_asked_for_again_at_once() {
+    fn an_outage_that_must_not_begin_at_once_waits_before_its_first_attempt() {
         let mut pool = pool("a,b", None);
         for _ in 0..3 {
             pool.succeeded(&url("a"));

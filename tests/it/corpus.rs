@@ -102,6 +102,9 @@ fn connect(server: &ScriptedServer, recorder: &Recorder) -> (Connection, Subscri
     let connection = Options::builder()
         .server(server.url())
         .connect_timeout(LIMIT)
+        // Every input costs a connection at once, after which the way back is not immediate.
+        .reconnect_wait(Duration::from_millis(1))
+        .reconnect_jitter(Duration::from_millis(1))
         .connection_listener(recorder.clone())
         .error_listener(recorder.clone())
         .connect()

@@ -428,7 +428,9 @@ fn a_server_that_trickles_one_message_is_waited_for_and_close_is_not_held_up() {
         let started = Instant::now();
         connection.close();
         assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
-        assert_eq!(subscription.next().unwrap_err().kind(), ErrorKind::Closed);
+        // The server sends the rest at once when it sees the end, so one message may be there.
+        assert!(subscription.iter().count() <= 1);
+        assert_eq!(subscription.last_error().unwrap().kind(), ErrorKind::Closed);
         recorder.check().unwrap();
     });
 }

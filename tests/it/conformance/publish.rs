@@ -187,9 +187,10 @@ fn the_longest_protocol_line_is_accepted_and_one_byte_more_is_refused(backend: &
     }
     assert_eq!(client.statistics().disconnects(), 0);
 
-    let short = backend.client_with(|options| options.max_control_line(20));
-    short.publish("abcdefgh", "hello").unwrap();
-    let long = short.publish_with_reply("abcdefgh", "abcdefgh", "hello");
+    let short = backend.client_with(|options| options.max_control_line(90));
+    let subject = "a".repeat(76);
+    short.publish(&subject, "hello").unwrap();
+    let long = short.publish_with_reply(&subject, "abcdefgh", "hello");
     assert_eq!(kind(long), ErrorKind::MaxControlLine);
     short.flush().unwrap();
 }
