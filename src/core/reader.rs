@@ -14,8 +14,8 @@
 use std::time::{Duration, Instant};
 
 use super::attempt::{LoggedIn, attempt, last_word, write_all};
-use super::life::{ConnectionStatus, Link};
-use super::notice::ConnectionEventKind;
+use super::life::{ConnectionStatus, Life, Link};
+use super::notice::{ConnectionEventKind, ErrorNotice};
 use super::receive::receive;
 use super::servers::{Next, Pause};
 use super::shared::{Core, closed_error};
@@ -54,7 +54,7 @@ fn live(core: &Core) -> Option<Error> {
         let (cause, last) = tear_down(core, &link, cause);
         // The last hold on the socket: it must not stay open for as long as the outage lasts.
         drop(link);
-        if last || !core.config.reconnect {
+        if last {
             return Some(cause);
         }
         connected = match reconnect(core) {
@@ -219,7 +219,7 @@ fn go_live(core: &Core, login: LoggedIn, number: Option<u32>) -> Result<(Link, P
 }
 
 /// What the handshake's INFO said beside the login: told after the connection was.
-fn tell_first_info(core: &Core, life: &mut super::life::Life, link: &Link) {
+fn tell_first_info(core: &Core, life: &mut Life, link: &Link) {
     let info = Arc::clone(&life.info);
     let changed = life.pool.accept(info.connect_urls(), link.peer);
     if !changed.is_empty() {
@@ -239,41 +239,25 @@ fn tear_down(core: &Core, link: &Link, noticed: Error) -> (Error, bool) {
     link.stream.shutdown();
     // Whatever is requested from here on is kept for the next connection.
     let mark = core.requests.mark();
-    let reported = {
+    let (cause, closing, last) = {
         let mut life = core.life();
         // From here on there is no connection that could fail once more.
         life.link = None;
-        life.failure.take()
-    };
-    let cause = main_cause(reported, noticed);
-    let forced = cause.kind() == ErrorKind::ForcedReconnect;
-    // The cause is told before the loss; an `-ERR` and a protocol fault have been told already.
-    let told = forced || cause.server_error().is_some() || cause.kind() == ErrorKind::Protocol;
-    if !told && !core.life().closing {
-        core.exception(cause.clone());
-    }
-    let (closing, draining) = {
-        let mut life = core.life();
+        let cause = main_cause(life.failure.take(), noticed);
+        let closing = life.closing;
+        let last = closing || life.drain.is_some() || !core.config.reconnect;
         // With the status: whoever sees the loss gets what is said of publishing while down.
         core.outbox.suspend();
         life.lost_at = Some(Instant::now());
-        if !life.closing {
-            core.counters.disconnects.add(1);
-            life.last_error = Some(cause.clone());
-            life.status = ConnectionStatus::Reconnecting;
-            if forced {
-                core.emit(life.server.clone(), ConnectionEventKind::ForcedReconnect);
+        if !closing {
+            tell_loss(core, &mut life, &cause);
+            // A drain gives up for the loss and closes; the loss is the cause all the same.
+            if last {
+                life.closing = true;
+                life.close_cause = Some(cause.clone());
             }
-            let kind = ConnectionEventKind::Disconnected { cause: cause.clone() };
-            core.emit(life.server.clone(), kind);
-            // Borrowed apart, because the pool draws from the generator beside it.
-            let life = &mut *life;
-            let random = &mut life.random;
-            let lasted = life.connected_at.map_or(Duration::ZERO, |since| since.elapsed());
-            let held = forced || lasted >= core.config.reconnect_wait.min(LASTING);
-            life.pool.begin_outage(held, &mut || random.draw());
         }
-        (life.closing, life.drain.is_some())
+        (cause, closing, last)
     };
     core.changed.notify_all();
     let remains = core.outbox.end(TURN_PATIENCE);
@@ -286,7 +270,29 @@ fn tear_down(core: &Core, link: &Link, noticed: Error) -> (Error, bool) {
     if core.config.fail_requests_on_disconnect {
         core.requests.fail_before(mark, &lost);
     }
-    (cause, closing || draining)
+    (cause, last)
+}
+
+/// The loss of a connection that nobody closed: its cause, its events, and the outage that begins.
+fn tell_loss(core: &Core, life: &mut Life, cause: &Error) {
+    let forced = cause.kind() == ErrorKind::ForcedReconnect;
+    // The cause is told before the loss; an `-ERR` and a protocol fault have been told already.
+    let told = forced || cause.server_error().is_some() || cause.kind() == ErrorKind::Protocol;
+    if !told {
+        core.notice(ErrorNotice::Exception(cause.clone()));
+    }
+    core.counters.disconnects.add(1);
+    life.last_error = Some(cause.clone());
+    life.status = ConnectionStatus::Reconnecting;
+    if forced {
+        core.emit(life.server.clone(), ConnectionEventKind::ForcedReconnect);
+    }
+    let kind = ConnectionEventKind::Disconnected { cause: cause.clone() };
+    core.emit(life.server.clone(), kind);
+    let random = &mut life.random;
+    let lasted = life.connected_at.map_or(Duration::ZERO, |since| since.elapsed());
+    let held = forced || lasted >= core.config.reconnect_wait.min(LASTING);
+    life.pool.begin_outage(held, &mut || random.draw());
 }
 
 /// Of what was reported and what the reader saw, the cause: our own decision first, then what the
