@@ -14,8 +14,8 @@
 use std::time::{Duration, Instant};
 
 use super::attempt::{LoggedIn, attempt, last_word, write_all};
-use super::life::{ConnectionStatus, Link};
-use super::notice::ConnectionEventKind;
+use super::life::{ConnectionStatus, Life, Link};
+use super::notice::{ConnectionEventKind, ErrorNotice};
 use super::receive::receive;
 use super::servers::{Next, Pause};
 use super::shared::{Core, closed_error};
@@ -223,7 +223,7 @@ fn go_live(core: &Core, login: LoggedIn, number: Option<u32>) -> Result<(Link, P
 }
 
 /// What the handshake's INFO said beside the login: told after the connection was.
-fn tell_first_info(core: &Core, life: &mut super::life::Life, link: &Link) {
+fn tell_first_info(core: &Core, life: &mut Life, link: &Link) {
     let info = Arc::clone(&life.info);
     let changed = life.pool.accept(info.connect_urls(), link.peer);
     if !changed.is_empty() {
@@ -243,50 +243,49 @@ fn tear_down(core: &Core, link: &Link, noticed: Error) -> (Error, bool) {
     link.stream.shutdown();
     // Whatever is requested from here on is kept for the next connection.
     let mark = core.requests.mark();
-    let (cause, by_program) = {
+    let (cause, closing, last) = {
         let mut life = core.life();
         // From here on there is no connection that could fail once more.
         life.link = None;
         let cause = main_cause(life.failure.take(), noticed);
-        let by_program = life.closing;
-        // Whoever closes from here on finds the end begun, with its cause.
-        if !by_program && (life.drain.is_some() || !core.config.reconnect) {
-            life.closing = true;
-            life.close_cause = Some(cause.clone());
+        let closing = life.closing;
+        let last = closing || life.drain.is_some() || !core.config.reconnect;
+        // With the status: whoever sees the loss gets what is said of publishing while down.
+        core.outbox.suspend();
+        life.lost_at = Some(Instant::now());
+        if !closing {
+            tell_loss(core, &mut life, &cause);
+            // A drain gives up for the loss and closes; the loss is the cause all the same.
+            if last {
+                life.closing = true;
+                life.close_cause = Some(cause.clone());
+            }
         }
-        (cause, by_program)
+        (cause, closing, last)
     };
-    if !by_program {
-        tell_loss(core, &cause);
-    }
     core.changed.notify_all();
     let remains = core.outbox.end(TURN_PATIENCE);
     core.registry.forget_announced();
     let text = format!("the connection to {} was lost: {cause}", link.url);
     let lost = Error::caused_by(ErrorKind::Disconnected, text, cause.clone());
     for pong in remains.pongs {
-        pong.complete(Err(if by_program { closed_error(None) } else { lost.clone() }));
+        pong.complete(Err(if closing { closed_error(None) } else { lost.clone() }));
     }
     if core.config.fail_requests_on_disconnect {
         core.requests.fail_before(mark, &lost);
     }
-    let last = core.life().closing;
     (cause, last)
 }
 
-/// Tells of a loss, and begins the outage.
-fn tell_loss(core: &Core, cause: &Error) {
+/// The loss of a connection that nobody closed: its cause, its events, and the outage that begins.
+fn tell_loss(core: &Core, life: &mut Life, cause: &Error) {
     let forced = cause.kind() == ErrorKind::ForcedReconnect;
     // The cause is told before the loss; an `-ERR` and a protocol fault have been told already.
     let told = forced || cause.server_error().is_some() || cause.kind() == ErrorKind::Protocol;
     if !told {
-        core.exception(cause.clone());
+        core.notice(ErrorNotice::Exception(cause.clone()));
     }
     core.counters.disconnects.add(1);
-    let mut life = core.life();
-    // With the status: whoever sees the loss gets what is said of publishing while down.
-    core.outbox.suspend();
-    life.lost_at = Some(Instant::now());
     life.last_error = Some(cause.clone());
     life.status = ConnectionStatus::Reconnecting;
     if forced {
@@ -294,8 +293,6 @@ fn tell_loss(core: &Core, cause: &Error) {
     }
     let kind = ConnectionEventKind::Disconnected { cause: cause.clone() };
     core.emit(life.server.clone(), kind);
-    // Borrowed apart, because the pool draws from the generator beside it.
-    let life = &mut *life;
     let random = &mut life.random;
     let lasted = life.connected_at.map_or(Duration::ZERO, |since| since.elapsed());
     let quick = !forced && lasted < core.config.reconnect_wait.min(LASTING);

@@ -12,6 +12,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod callbacks;
 mod conformance;
 mod corpus;
 mod embedded;
