@@ -352,7 +352,8 @@ impl OptionsBuilder {
         self
     }
 
-    /// The server does not send this connection what it published itself.
+    /// The server does not send this connection what it published itself. A server of protocol 0,
+    /// which cannot do this, is refused with [`Misuse`](ErrorKind::Misuse).
     pub fn no_echo(mut self) -> Self {
         self.config.echo = false;
         self
@@ -371,13 +372,14 @@ impl OptionsBuilder {
         self
     }
 
-    /// The server confirms each operation with `+OK`, which is counted.
+    /// The server confirms each operation with `+OK`, which is counted: as many lines back as
+    /// operations sent.
     pub fn verbose(mut self) -> Self {
         self.config.verbose = true;
         self
     }
 
-    /// The server checks subjects strictly.
+    /// The server checks subjects strictly, which costs it time for every message.
     pub fn pedantic(mut self) -> Self {
         self.config.pedantic = true;
         self

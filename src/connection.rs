@@ -169,7 +169,11 @@ impl Connection {
         self.core.flush(clock::after(timeout))
     }
 
-    /// The time of one round trip to the server, through the outbox: at most 10 s.
+    /// The time of one round trip to the server, through the outbox.
+    ///
+    /// # Blocking
+    ///
+    /// Up to 10 s.
     ///
     /// # Errors
     ///
@@ -211,6 +215,10 @@ impl Connection {
     /// listener, and tells why the connection ended: none if the program ended it. In a listener it
     /// returns as soon as the connection is closed.
     ///
+    /// # Blocking
+    ///
+    /// Up to `timeout`.
+    ///
     /// # Errors
     ///
     /// [`Timeout`](crate::ErrorKind::Timeout).
@@ -219,6 +227,10 @@ impl Connection {
     }
 
     /// Waits until the connection has that status.
+    ///
+    /// # Blocking
+    ///
+    /// Up to `timeout`. May be called from listeners and handlers.
     ///
     /// # Errors
     ///

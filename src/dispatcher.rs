@@ -78,8 +78,8 @@ impl fmt::Debug for Entry {
 static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
 
 impl Connection {
-    /// Starts a dispatcher: a thread that calls `handler` for every message of the subscriptions
-    /// that it is given, except those with a handler of their own.
+    /// Starts a dispatcher: a thread (`nats-…-dispatch…`) that calls `handler` for every message of
+    /// the subscriptions that it is given, except those with a handler of their own.
     ///
     /// # Errors
     ///
@@ -269,8 +269,8 @@ impl Dispatcher {
         Ok(subscriber.sid())
     }
 
-    /// Ends one subscription now; its messages that wait are dropped. Returns whether it was one of
-    /// this dispatcher's.
+    /// Ends one subscription now; its messages that wait are dropped, a handler that runs ends its
+    /// message. Returns whether it was one of this dispatcher's.
     pub fn unsubscribe(&self, sid: u64) -> bool {
         let entry = self.find(sid);
         if let Some(subscriber) = &entry {

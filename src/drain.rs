@@ -20,6 +20,10 @@ impl Drain {
     /// [`close`](Connection::close), until [`Closed`](crate::ConnectionEventKind::Closed) has been
     /// delivered: for that up to the close time-out, and in a listener or handler not at all.
     ///
+    /// # Blocking
+    ///
+    /// Up to `timeout`.
+    ///
     /// # Errors
     ///
     /// [`Timeout`](ErrorKind::Timeout) if the drain takes longer than `timeout`, or took longer

@@ -107,6 +107,10 @@ impl Connection {
     /// Sends a request and returns at once; the reply is waited for with the [`PendingReply`], so
     /// that one thread can have many requests under way.
     ///
+    /// # Blocking
+    ///
+    /// Like [`publish`](Self::publish).
+    ///
     /// # Errors
     ///
     /// Those of [`publish`](Self::publish).

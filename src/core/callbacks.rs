@@ -31,11 +31,10 @@ pub(super) fn run(core: &Arc<Core>) {
             if !core.hub.has(id) {
                 continue;
             }
-            // The listener may be dropped in here, if it was removed meanwhile.
-            if guarded(|| {
-                let sink = sink;
-                sink.call(core, &notice);
-            }) {
+            let fine = guarded(|| sink.call(core, &notice));
+            // The listener may be dropped here, if it was removed meanwhile; apart from the call,
+            // because a panic while another unwinds would end the process.
+            if guarded(move || drop(sink)) && fine {
                 continue;
             }
             core.counters.panics.add(1);

@@ -2,7 +2,7 @@
 //!
 //! How a program listens is in `listeners`; here a `Recorder` does.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use nats_blocking::testing::{Happening, Recorder, Server};
 use nats_blocking::{ConnectionEventKind as Kind, ConnectionStatus, ErrorKind, ServerErrorKind};
