@@ -21,7 +21,8 @@ use crate::sync::{Arc, Weak};
 ///
 /// A cheap handle: `Clone` gives another handle to the same connection, usable from any thread.
 /// Dropping the last handle (a [`Subscription`](crate::Subscription) and a
-/// [`Dispatcher`](crate::Dispatcher) count too) closes the connection like [`close`](Self::close).
+/// [`Dispatcher`](crate::Dispatcher) count too) closes the connection, and blocks, like
+/// [`close`](Self::close).
 ///
 /// The connection runs on three threads of its own and reconnects by itself; the program hears of
 /// everything through listeners ([`ConnectionListener`](crate::ConnectionListener),
@@ -78,7 +79,8 @@ impl Connection {
         self.publish_parts(subject.as_ref(), None, None, payload.as_ref())
     }
 
-    /// Publishes a message with a reply subject; otherwise like [`publish`](Self::publish).
+    /// Publishes a message with a reply subject; otherwise, in blocking too, like
+    /// [`publish`](Self::publish).
     ///
     /// # Errors
     ///
@@ -92,7 +94,8 @@ impl Connection {
         self.publish_parts(subject.as_ref(), Some(reply.as_ref()), None, payload.as_ref())
     }
 
-    /// Publishes a message with headers; otherwise like [`publish`](Self::publish).
+    /// Publishes a message with headers; otherwise, in blocking too, like
+    /// [`publish`](Self::publish).
     ///
     /// # Errors
     ///
@@ -107,7 +110,8 @@ impl Connection {
         self.publish_parts(subject.as_ref(), None, Some(headers), payload.as_ref())
     }
 
-    /// Publishes a message as it is: subject, reply subject, headers and payload.
+    /// Publishes a message as it is: subject, reply subject, headers and payload. Blocks like
+    /// [`publish`](Self::publish).
     ///
     /// # Errors
     ///
@@ -117,7 +121,8 @@ impl Connection {
         self.publish_parts(message.subject(), message.reply(), headers, message.payload())
     }
 
-    /// Answers a request: publishes to the message's reply subject.
+    /// Answers a request: publishes to the message's reply subject. Blocks like
+    /// [`publish`](Self::publish).
     ///
     /// # Errors
     ///
@@ -142,7 +147,11 @@ impl Connection {
     }
 
     /// Waits until the server has taken in everything that this thread published and subscribed
-    /// before, for at most 10 s.
+    /// before.
+    ///
+    /// # Blocking
+    ///
+    /// Up to 10 s.
     ///
     /// # Errors
     ///
@@ -432,6 +441,10 @@ pub struct Events(Arc<Tap>);
 impl Events {
     /// The next notice if one comes in time, otherwise `None`: then
     /// [`is_finished`](Self::is_finished) tells whether more may come.
+    ///
+    /// # Blocking
+    ///
+    /// Up to `timeout`.
     pub fn next_timeout(&self, timeout: Duration) -> Option<Notice> {
         match self.0.next(Some(clock::after(timeout))) {
             Tapped::Notice(notice) => Some(notice),

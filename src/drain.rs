@@ -75,7 +75,7 @@ impl Connection {
     ///
     /// # Blocking
     ///
-    /// Up to `timeout` and the close time-out.
+    /// Up to `timeout` and twice the close time-out.
     ///
     /// # Errors
     ///

@@ -157,24 +157,26 @@
 //!
 //! A lost connection is replaced without the program's doing, for ever unless
 //! [`max_reconnects`](OptionsBuilder::max_reconnects) says otherwise. The first attempt is
-//! immediate; later ones wait a random [jitter](OptionsBuilder::reconnect_jitter), and after each
-//! full pass over the known servers also the [wait](OptionsBuilder::reconnect_wait). Servers of a
-//! cluster are learned from the server in use. Subscriptions keep their number, their queue and
-//! what is left of `unsubscribe_after`. Calls go on meanwhile: `publish` fills the reconnect
-//! buffer, `subscribe` is announced later, `request` waits. A server that refuses the credentials
-//! twice with the same words is given up; when none is left the connection closes with that cause.
-//! Silence is noticed by [pings](OptionsBuilder::ping_interval), with the defaults within six
-//! minutes.
+//! immediate (unless five connections in a row did not last); later ones wait a random
+//! [jitter](OptionsBuilder::reconnect_jitter), and after each full pass over the known servers also
+//! the [wait](OptionsBuilder::reconnect_wait). Servers of a cluster are learned from the server in
+//! use. Subscriptions keep their number, their queue and what is left of `unsubscribe_after`. Calls
+//! go on meanwhile: `publish` fills the reconnect buffer, `subscribe` is announced later, `request`
+//! waits. A server that refuses the credentials twice with the same words is given up; when none is
+//! left the connection closes with that cause. Silence is noticed by
+//! [pings](OptionsBuilder::ping_interval), with the defaults within six minutes.
 //!
 //! The *first* connect is different: it tries each server once and fails with the cause for each
 //! ([`Error::attempts`]).
 //!
 //! # Threads and blocking
 //!
-//! A connection has three threads, `nats-reader-…`, `nats-flusher-…` and `nats-callback-…`, and one
-//! more for each dispatcher. Every call may be made from any thread. What blocks says so under
-//! *Blocking*, with its limit; only [`Subscription::next`], its `iter` and [`Connection::events`]
-//! wait without one, and they end when the connection closes.
+//! A connection has three threads, `nats-N-reader`, `nats-N-flusher` and `nats-N-callback` (N is
+//! its number in the process), and one more for each dispatcher. While it drains there is one more,
+//! and a host name is looked up on a short-lived `nats-resolve`, which is left behind if the
+//! system's resolver does not answer. Every call may be made from any thread. What blocks says how
+//! long; only [`Subscription::next`], its `iter` and [`Connection::events`] wait without a limit,
+//! and they end when the connection closes.
 //!
 //! * `publish` does not wait for the socket; for room in a full outbox up to 2 s by default
 //!   ([`OutboxPolicy`]), but not on the connection's own threads, where it fails at once.

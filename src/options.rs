@@ -64,7 +64,8 @@ impl Options {
     ///
     /// # Blocking
     ///
-    /// Up to the connect time-out for each server. Must not be called from a listener or handler of
+    /// Up to the connect time-out for each server; where all fail also up to the close time-out,
+    /// for listeners that are slow to hear of it. Must not be called from a listener or handler of
     /// another connection that is needed for it.
     ///
     /// # Errors

@@ -45,6 +45,10 @@ impl PendingReply {
     }
 
     /// The reply or error if it is there, otherwise `None`. Does not wait.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`wait`](Self::wait), without the time-out.
     pub fn try_wait(&self) -> Option<Result<Message>> {
         self.slot.outcome().get()
     }

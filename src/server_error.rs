@@ -94,8 +94,8 @@ pub struct ServerError {
     text: String,
 }
 
-/// The longest text of an `-ERR` that is kept, in bytes: real ones are far shorter, a hostile one
-/// must not fill a log.
+/// The longest text of an `-ERR` that is kept, in characters: real ones are far shorter, a hostile
+/// one must not fill a log.
 const TEXT_LIMIT: usize = 1024;
 
 impl ServerError {
@@ -107,8 +107,9 @@ impl ServerError {
             .map(|rest| rest.strip_suffix('\'').unwrap_or(rest))
             .unwrap_or(trimmed)
             .trim();
-        let text: String = text.chars().filter(|c| !c.is_control()).take(TEXT_LIMIT).collect();
-        Self { kind: classify(&text), text }
+        let kind = classify(text);
+        let text = text.chars().filter(|c| !c.is_control()).take(TEXT_LIMIT).collect();
+        Self { kind, text }
     }
 
     /// Which error it is.
@@ -222,7 +223,8 @@ fn violation(text: &str, lower: &str) -> ServerErrorKind {
     ServerErrorKind::PermissionsViolation { operation, subject, queue, sid }
 }
 
-/// The quoted word (double or single quotes) that follows `marker`, and what stands behind it.
+/// The quoted word (double or single quotes) that follows `marker`, and what stands behind it. In
+/// double quotes the server escapes as Go does.
 fn quoted_after(text: &str, lower: &str, marker: &str) -> Option<(String, String)> {
     // Lower-casing ASCII keeps every byte in its place, so an index into one is an index into the
     // other.
@@ -230,8 +232,33 @@ fn quoted_after(text: &str, lower: &str, marker: &str) -> Option<(String, String
     let rest = rest.trim_start();
     let quote = rest.chars().next().filter(|c| matches!(c, '"' | '\''))?;
     let inner = rest.get(1..)?;
-    let end = inner.find(quote)?;
-    Some((inner.get(..end)?.to_owned(), inner.get(end.checked_add(1)?..)?.to_owned()))
+    let mut word = String::new();
+    let mut chars = inner.chars();
+    loop {
+        match chars.next()? {
+            c if c == quote => return Some((word, chars.as_str().to_owned())),
+            '\\' if quote == '"' => word.push(unescape(&mut chars)?),
+            c => word.push(c),
+        }
+    }
+}
+
+/// The character behind a backslash, as Go writes it.
+fn unescape(chars: &mut std::str::Chars<'_>) -> Option<char> {
+    let digits = match chars.next()? {
+        'x' => 2,
+        'u' => 4,
+        'U' => 8,
+        'n' => return Some('\n'),
+        'r' => return Some('\r'),
+        't' => return Some('\t'),
+        other => return Some(other),
+    };
+    let mut code = 0;
+    for _ in 0..digits {
+        code = code * 16 + chars.next()?.to_digit(16)?;
+    }
+    char::from_u32(code)
 }
 
 #[cfg(test)]
@@ -285,6 +312,14 @@ mod tests {
     }
 
     #[test]
+    fn an_overloaded_server_does_not_refuse_who_we_are() {
+        assert!(!ServerError::parse("'Authentication Timeout'").is_authorization());
+        for text in ["Authorization Violation", "User Authentication Expired"] {
+            assert!(ServerError::parse(text).is_authorization(), "{text}");
+        }
+    }
+
+    #[test]
     fn a_violation_names_its_parts() {
         let parse = |text: &str| ServerError::parse(text).kind().clone();
         let violation = |operation, subject: &str, queue: Option<&str>, sid| {
@@ -312,6 +347,19 @@ mod tests {
         assert_eq!(
             parse("'Permissions Violation for Subscription to \"stale connection\"'"),
             violation(RefusedOperation::Subscribe, "stale connection", None, None)
+        );
+        assert_eq!(
+            parse(r#"'Permissions Violation for Publish to "s.a\"b\\c\u00e9"'"#),
+            violation(RefusedOperation::Publish, "s.a\"b\\cé", None, None)
+        );
+        let long = "x".repeat(3 * TEXT_LIMIT);
+        assert_eq!(
+            parse(&format!("'Permissions Violation for Publish to \"{long}\"'")),
+            violation(RefusedOperation::Publish, &long, None, None)
+        );
+        assert_eq!(
+            parse(r#"'Permissions Violation for Publish to "a\"#),
+            violation(RefusedOperation::Publish, "", None, None)
         );
         assert_eq!(
             parse("permissions violation"),

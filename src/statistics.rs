@@ -56,7 +56,8 @@ statistics! {
     dropped,
     /// Times that a consumer became slow.
     slow_consumers,
-    /// Outgoing messages refused in discard mode, or given up at close.
+    /// Outgoing messages that were accepted or dropped and not sent: dropped in discard mode, given
+    /// up at close, or kept for a server that would refuse their size or headers.
     discarded,
     /// Outgoing messages of which a part had been written when the connection was lost.
     torn,

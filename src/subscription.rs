@@ -81,7 +81,11 @@ impl Connection {
 }
 
 impl Subscription {
-    /// The next message, waiting for it without a deadline.
+    /// The next message.
+    ///
+    /// # Blocking
+    ///
+    /// Without a limit: until there is a message, or the end.
     ///
     /// # Errors
     ///
@@ -89,8 +93,7 @@ impl Subscription {
     /// subscription or connection has ended;
     /// [`PermissionsViolation`](ErrorKind::PermissionsViolation), once, if the server refused the
     /// subscription: it stays, and is announced again after a reconnect.
-    // The name is that of the NATS clients; the iterators are methods of their own.
-    #[allow(clippy::should_implement_trait)]
+    #[allow(clippy::should_implement_trait, reason = "the NATS clients' name; `iter` iterates")]
     pub fn next(&self) -> Result<Message> {
         self.finish(self.mailbox.pop(None), "no deadline")
     }
@@ -107,7 +110,11 @@ impl Subscription {
         }
     }
 
-    /// The next message, waiting for it up to `timeout`.
+    /// The next message.
+    ///
+    /// # Blocking
+    ///
+    /// Up to `timeout`.
     ///
     /// # Errors
     ///
@@ -116,7 +123,11 @@ impl Subscription {
         self.next_deadline(clock::after(timeout))
     }
 
-    /// The next message, waiting for it until `deadline`.
+    /// The next message.
+    ///
+    /// # Blocking
+    ///
+    /// Until `deadline`.
     ///
     /// # Errors
     ///

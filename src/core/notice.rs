@@ -96,8 +96,7 @@ pub struct ConnectionEvent {
 
 impl ConnectionEvent {
     pub(crate) fn new(server: Option<Arc<str>>, kind: ConnectionEventKind) -> Self {
-        // The one place where wall time is read: it is shown to people and decides nothing.
-        #[allow(clippy::disallowed_methods)]
+        #[allow(clippy::disallowed_methods, reason = "shown to people, decides nothing")]
         let time = SystemTime::now();
         Self { time, server, kind, skipped: 0 }
     }

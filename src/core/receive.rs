@@ -117,8 +117,13 @@ impl Receiver<'_> {
     fn handle(&mut self, op: ServerOp) {
         match op {
             ServerOp::Message(delivery) => self.message(delivery),
-            ServerOp::Ping => self.core.outbox.answer_ping(),
+            ServerOp::Ping => {
+                // The server goes on after all: what it said is not why it ends some day.
+                self.last_word = None;
+                self.core.outbox.answer_ping();
+            }
             ServerOp::Pong => {
+                self.last_word = None;
                 // What arrived before the PONG is readable before the flush returns.
                 self.router.flush();
                 if let Some(pong) = self.core.outbox.pong() {

@@ -5,8 +5,9 @@
 //! failed attempts in a row, or after refusing us twice with the same text. Discovered servers go
 //! when the cluster no longer lists them, except the one in use.
 //!
-//! Waiting in one outage: the first attempt is immediate, every later one waits a fresh jitter, and
-//! where a pass over all servers is complete it waits the reconnect wait and a jitter.
+//! Waiting in one outage: the first attempt is immediate (the caller may hold it), every later one
+//! waits a fresh jitter, and where a pass over all servers is complete it waits the reconnect wait
+//! and a jitter.
 //!
 //! Order: shuffled at the start of each outage (unless switched off), the lost server last, so that
 //! a thousand clients of one dead server spread over the others.

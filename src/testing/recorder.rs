@@ -178,7 +178,7 @@ struct Shared {
 
 impl Recorder {
     /// A recorder that has heard nothing.
-    #[allow(clippy::new_without_default)]
+    #[allow(clippy::new_without_default, reason = "a default recorder would hide its clock")]
     pub fn new() -> Self {
         Self(Arc::new(Shared {
             start: Instant::now(),
@@ -222,6 +222,10 @@ impl Recorder {
 
     /// Waits until something has happened, now or earlier, and gives the first of it.
     ///
+    /// # Blocking
+    ///
+    /// Up to `timeout`.
+    ///
     /// # Errors
     ///
     /// The timeline, when `timeout` passes.
@@ -231,11 +235,14 @@ impl Recorder {
         wanted: impl Fn(&Happening) -> bool,
     ) -> Result<Happening, Timeline> {
         let mut found = self.wait_for_sequence(timeout, &[&wanted])?;
-        // Invariant: a sequence of one that was found has one happening.
         found.pop().ok_or_else(|| self.timeline("an empty sequence was found"))
     }
 
     /// Waits until an event has happened, now or earlier, and gives the first.
+    ///
+    /// # Blocking
+    ///
+    /// Up to `timeout`.
     ///
     /// # Errors
     ///
@@ -249,6 +256,10 @@ impl Recorder {
     }
 
     /// Waits until `count` happenings that `wanted` says yes to have been recorded.
+    ///
+    /// # Blocking
+    ///
+    /// Up to `timeout`.
     ///
     /// # Errors
     ///
@@ -264,6 +275,10 @@ impl Recorder {
     }
 
     /// Waits until things have happened one after the other, others between them or not.
+    ///
+    /// # Blocking
+    ///
+    /// Up to `timeout`.
     ///
     /// # Errors
     ///

@@ -27,7 +27,6 @@ const LAYERS: &str = "
     .               connection drain request subscription request_many dispatcher
     .               listener options builder lib
     testing         client_op interest session broker server grammar recorder
-    .               internals
 ";
 
 /// Files that follow time only by what they are told.
