@@ -304,7 +304,7 @@ impl Connection {
 
     /// The URL of the server in use, without user information.
     pub fn connected_url(&self) -> Option<String> {
-        self.core.life().link.as_ref().map(|link| link.url.to_string())
+        self.core.life().present().map(|link| link.url.to_string())
     }
 
     /// What the server in use, or the last one, said about itself.
@@ -324,12 +324,12 @@ impl Connection {
 
     /// This end of the socket in use.
     pub fn local_addr(&self) -> Option<SocketAddr> {
-        self.core.life().link.as_ref().and_then(|link| link.local)
+        self.core.life().present().and_then(|link| link.local)
     }
 
     /// The server's end of the socket in use.
     pub fn peer_addr(&self) -> Option<SocketAddr> {
-        self.core.life().link.as_ref().and_then(|link| link.peer)
+        self.core.life().present().and_then(|link| link.peer)
     }
 
     /// The most bytes of payload and headers that the server accepts; 0 if it did not say.

@@ -266,6 +266,11 @@ impl Dispatcher {
         };
         let core = self.connection.core();
         let subscriber = core.subscribe_then(subject, queue, target, limits, registered)?;
+        // A drain of this dispatcher may have come between: its queue takes nothing any more.
+        if let Some(end) = self.shared.mailbox.ended() {
+            core.end_subscription(&subscriber, End::Unsubscribed);
+            return Err(end.error());
+        }
         Ok(subscriber.sid())
     }
 
@@ -336,13 +341,15 @@ impl Dispatcher {
 impl Drop for Dispatcher {
     fn drop(&mut self) {
         // What drains is still handled: the queue has its end, or gets it from the connection's
-        // drain.
-        let drains = |subscriber: &Arc<Subscriber>| subscriber.status() == ConsumerStatus::Draining;
-        if self.shared.mailbox.ended().is_some() || self.shared.subscribers().iter().any(drains) {
-            return;
+        // drain. Only what is neither ended nor draining is unsubscribed.
+        let subscribers = self.shared.subscribers();
+        let draining = self.shared.mailbox.ended().is_some()
+            || subscribers.iter().any(|one| one.status() == ConsumerStatus::Draining);
+        for subscriber in subscribers.iter().filter(|one| one.status() == ConsumerStatus::Active) {
+            self.connection.core().end_subscription(subscriber, End::Unsubscribed);
         }
-        for subscriber in self.shared.subscribers() {
-            self.connection.core().end_subscription(&subscriber, End::Unsubscribed);
+        if draining {
+            return;
         }
         end_inbox(&self.shared.mailbox, End::Unsubscribed, Rest::Drop);
     }

@@ -28,10 +28,7 @@ pub(super) fn run(core: &Arc<Core>) {
         for sink in core.hub.sinks(number) {
             // An earlier listener may have removed this one.
             let id = sink.id();
-            if !core.hub.has(id) {
-                continue;
-            }
-            let fine = guarded(|| sink.call(core, &notice));
+            let fine = !core.hub.has(id) || guarded(|| sink.call(core, &notice));
             // The listener may be dropped here, if it was removed meanwhile; apart from the call,
             // because a panic while another unwinds would end the process.
             if guarded(move || drop(sink)) && fine {
@@ -50,7 +47,9 @@ pub(super) fn run(core: &Arc<Core>) {
         if is_end {
             core.life.lock().closed_delivered = true;
             core.changed.notify_all();
-            guarded(|| core.hub.clear());
+            for sink in core.hub.take_sinks() {
+                guarded(move || drop(sink));
+            }
             return;
         }
     }

@@ -4,7 +4,7 @@
 //! lets the flusher write what is there, cuts the connection, and waits for threads that end by
 //! themselves; everything else happens on the reader thread.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::life::ConnectionStatus;
 use super::shared::{Core, closed_error};
@@ -14,6 +14,9 @@ use crate::clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::subscriptions::{End, Inbox, Rest, end_inbox};
 use crate::sync::Arc;
+
+/// How long a server may take at most to read what was written and to close.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 impl Core {
     /// Starts the three threads and waits for the outcome of the first pass over the servers.
@@ -72,7 +75,7 @@ impl Core {
             self.outbox.wait_written(clock::after(self.config.close_timeout / 2));
             // The server reads what was written, then closes; it gets a quarter of the time for it.
             self.half_close();
-            self.threads.wait_own(clock::after(self.config.close_timeout / 4));
+            self.threads.wait_own(clock::after((self.config.close_timeout / 4).min(FAREWELL)));
             self.cut();
         }
         if self.on_own_thread() {
@@ -100,9 +103,11 @@ impl Core {
 
     /// Ends the writing direction of the present stream.
     fn half_close(&self) {
-        let stream = self.life().link.as_ref().map(|link| Arc::clone(&link.stream));
-        if let Some(stream) = stream {
-            stream.finish();
+        let link = self.life().link.clone();
+        if let Some(link) = link {
+            // No PONG may be written any more: its failure would cut the connection at once.
+            self.outbox.mark_broken(link.epoch);
+            link.stream.finish();
         }
         self.changed.notify_all();
     }
@@ -158,7 +163,10 @@ impl Core {
                     if self.config.reconnect {
                         life.status = ConnectionStatus::Reconnecting;
                     }
-                    stream.map(|stream| (epoch, stream))
+                    // No write begins after this: what is requested later goes to the next server,
+                    // so only what was requested before can have lost its reply.
+                    self.outbox.mark_broken(epoch);
+                    stream.map(|stream| (stream, self.requests.mark()))
                 }
                 None => {
                     life.hurry = true;
@@ -166,11 +174,7 @@ impl Core {
                 }
             }
         };
-        if let Some((epoch, stream)) = failed {
-            // No write begins after this: what is requested later goes to the next server, so only
-            // what was requested before can have lost its reply.
-            self.outbox.mark_broken(epoch);
-            let mark = self.requests.mark();
+        if let Some((stream, mark)) = failed {
             stream.shutdown();
             let text = "the connection was left: the program asked for another one";
             let left = Error::caused_by(ErrorKind::Disconnected, text, forced());

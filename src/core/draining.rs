@@ -17,6 +17,7 @@ use super::shared::{Core, closed_error};
 use super::threads::Runs;
 use crate::clock;
 use crate::error::{Error, ErrorKind, Result};
+use crate::outbox::Urgency;
 use crate::subscriptions::{End, Inbox, Rest, Subscriber, Target, end_inbox};
 use crate::sync::Arc;
 
@@ -127,6 +128,8 @@ impl Core {
                     let send = |line: &[u8]| self.outbox.control(line);
                     self.registry.start_draining(subscriber.sid(), send);
                 }
+                // The connection may have come back meanwhile.
+                self.write(self.outbox.kick(), Urgency::Idle);
                 Ok(())
             }
         }

@@ -228,10 +228,9 @@ impl<C> Hub<C> {
         removed.is_some()
     }
 
-    /// Takes all sinks out, to be dropped after `Closed` has been delivered.
-    pub(crate) fn clear(&self) {
-        let sinks = std::mem::take(&mut self.state.lock().sinks);
-        drop(sinks);
+    /// Takes all sinks out, to be dropped one by one after `Closed` has been delivered.
+    pub(crate) fn take_sinks(&self) -> Vec<Sink<C>> {
+        std::mem::take(&mut self.state.lock().sinks)
     }
 
     /// A queue of its own that gets everything emitted from now on.

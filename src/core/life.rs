@@ -128,6 +128,11 @@ impl Life {
         }
     }
 
+    /// The connection in use, unless it is known to have failed.
+    pub(crate) fn present(&self) -> Option<&Link> {
+        self.link.as_ref().filter(|_| self.failure.is_none())
+    }
+
     /// Records the first failure of the present connection; a report about an earlier one changes
     /// nothing. Returns the stream to shut down.
     pub(crate) fn fail(&mut self, epoch: u64, cause: Error) -> Option<Arc<dyn Stream>> {

@@ -163,11 +163,11 @@ fn go_live(core: &Core, login: LoggedIn, number: Option<u32>) -> Result<(Link, P
     let subscriptions = core.registry.announce_all(&mut lines);
     let deadline = clock::after(core.config.connect_timeout);
     if let Err(error) = write_all(&*stream, &lines, deadline) {
-        core.cancel.watch(None);
         core.outbox.end(TURN_PATIENCE);
         core.registry.forget_announced();
         let said = last_word(&*stream, &mut parser, deadline);
         stream.shutdown();
+        core.cancel.watch(None);
         return Err(said.unwrap_or(error));
     }
     let mut life = core.life();

@@ -226,7 +226,7 @@ impl Core {
                 return Err(closed_error(life.close_cause.as_ref()));
             }
             // A connection that has failed is not waited on: its end is near, then comes the next.
-            if life.link.is_some() && life.failure.is_none() {
+            if life.present().is_some() {
                 return Ok(());
             }
             if life.drain.is_some() {
@@ -243,7 +243,7 @@ impl Core {
 
     /// The time of one round trip.
     pub(crate) fn rtt(&self, deadline: Instant) -> Result<Duration> {
-        if self.life().link.is_none() {
+        if self.life().present().is_none() {
             return Err(Error::new(ErrorKind::Disconnected, "the connection is down"));
         }
         let start = Instant::now();

@@ -91,12 +91,14 @@ impl<T> Mailbox<T> {
         let several = items.len() > 1;
         state.added += items.len() as u64;
         state.items.extend(items.drain(..));
+        // With the last message the end is reached: every waiter must see it.
+        let all = several || state.reached_end().is_some();
         let waiting = state.waiting;
         drop(state);
         match waiting {
             0 => {}
             1 => self.arrived.notify_one(),
-            _ if several => self.arrived.notify_all(),
+            _ if all => self.arrived.notify_all(),
             _ => self.arrived.notify_one(),
         }
         true
@@ -174,6 +176,8 @@ impl<T> Mailbox<T> {
                 }
                 Rest::Drop => {
                     self.cut_short.store(true, Ordering::Release);
+                    // What is on its way is refused from here on: the end is reached now.
+                    state.end_at = 0;
                     std::mem::take(&mut state.items)
                 }
             }
@@ -241,6 +245,37 @@ mod tests {
         assert!(!mailbox.push_all(&mut late) && late == [4]);
         assert_eq!(mailbox.try_pop().expect("third"), 3);
         assert!(matches!(mailbox.pop(None), Err(Empty::Ended(End::Drained))));
+    }
+
+    #[test]
+    fn unsubscribing_ends_a_queue_that_still_waited_for_its_last_messages() {
+        let mailbox = Mailbox::new();
+        let _ = mailbox.end(End::Completed, Rest::Keep { until: 2 });
+        assert!(mailbox.push_all(&mut vec![1]));
+        assert_eq!(mailbox.end(End::Unsubscribed, Rest::Drop), [1]);
+        assert!(!mailbox.push_all(&mut vec![2]));
+        assert!(matches!(mailbox.try_pop(), Err(Empty::Ended(_))));
+    }
+
+    #[test]
+    fn the_message_with_which_the_end_is_reached_wakes_every_waiter() {
+        let mailbox = Arc::new(Mailbox::new());
+        let far = Instant::now() + Duration::from_secs(60);
+        let waiters: Vec<_> = (0..2)
+            .map(|_| {
+                let mailbox = Arc::clone(&mailbox);
+                std::thread::Builder::new().spawn(move || mailbox.pop(Some(far))).expect("a thread")
+            })
+            .collect();
+        while mailbox.state.lock().waiting < 2 {
+            std::thread::yield_now();
+        }
+        let _ = mailbox.end(End::Completed, Rest::Keep { until: 1 });
+        assert!(mailbox.push_all(&mut vec![1]));
+        let outcomes: Vec<_> = waiters.into_iter().map(|w| w.join().expect("no panic")).collect();
+        assert!(outcomes.iter().any(|outcome| matches!(outcome, Ok(1))));
+        assert!(outcomes.iter().any(|outcome| matches!(outcome, Err(Empty::Ended(_)))));
+        assert!(Instant::now() < far);
     }
 
     #[test]

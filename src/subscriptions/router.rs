@@ -61,6 +61,13 @@ struct Stage {
 /// The capacity that a stage keeps between two reads.
 const STAGE_KEEP: usize = 1024;
 
+impl Drop for Router {
+    /// However the reader ends, what was collected reaches its consumers.
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
 impl Router {
     pub(crate) fn new() -> Self {
         Self {

@@ -159,18 +159,20 @@ impl Subscriber {
         if max != 0 && received > max {
             return Admission::Ignore;
         }
-        self.received.store(received, Ordering::SeqCst);
+        // `received` comes last: whoever sees the number complete must see the message admitted.
         if self.pending_messages.load(Ordering::Acquire)
             >= self.most_messages.load(Ordering::Relaxed)
             || self.pending_bytes.load(Ordering::Acquire) >= self.most_bytes.load(Ordering::Relaxed)
         {
             self.dropped.fetch_add(1, Ordering::Relaxed);
+            self.received.store(received, Ordering::SeqCst);
             let first = self.slow.compare_exchange(QUICK, SLOW, Ordering::SeqCst, Ordering::SeqCst);
             return Admission::Drop { first: first.is_ok() };
         }
         self.admitted.fetch_add(1, Ordering::SeqCst);
         self.pending_messages.fetch_add(1, Ordering::AcqRel);
         self.pending_bytes.fetch_add(size, Ordering::AcqRel);
+        self.received.store(received, Ordering::SeqCst);
         Admission::Take
     }
 

@@ -45,12 +45,7 @@ impl TcpConnector {
         Self { options, resolution }
     }
 
-    fn open(
-        &self,
-        address: SocketAddr,
-        deadline: Instant,
-        cancel: &Cancel,
-    ) -> Result<Arc<dyn Stream>> {
+    fn open(&self, address: SocketAddr, deadline: Instant, cancel: &Cancel) -> Result<TcpStream> {
         let failed = |error: io::Error| {
             Error::with_source(ErrorKind::Io, format!("connecting to {address}: {error}"), error)
         };
@@ -96,7 +91,7 @@ impl TcpConnector {
         socket.set_nonblocking(false).map_err(failed)?;
         socket.set_tcp_nodelay(true).map_err(failed)?;
         socket.set_write_timeout(Some(WRITE_SLICE)).map_err(failed)?;
-        Ok(Arc::new(TcpStream { socket, read_wait: AtomicU64::new(NO_WAIT) }))
+        Ok(TcpStream { socket, read_wait: AtomicU64::new(NO_WAIT) })
     }
 }
 
@@ -118,7 +113,7 @@ impl Connector for TcpConnector {
             let left = deadline.saturating_duration_since(Instant::now());
             let share = left / u32::try_from(count - index).unwrap_or(u32::MAX);
             match self.open(address, Instant::now() + share, cancel) {
-                Ok(stream) => return Ok(stream),
+                Ok(stream) => return Ok(Arc::new(stream)),
                 Err(error) if error.is_closed() => return Err(error),
                 Err(error) => last = Some(error),
             }
@@ -264,6 +259,56 @@ mod tests {
         stream.shutdown();
         assert_eq!(reader.join().expect("no panic").expect("the end"), 0);
         assert_eq!(writer.join().expect("no panic"), io::ErrorKind::BrokenPipe);
+    }
+
+    #[test]
+    fn the_socket_has_the_options_that_it_was_given() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("address");
+        let wanted = TcpOptions { send_buffer: Some(64 * 1024), receive_buffer: Some(96 * 1024) };
+        let connector = TcpConnector::new(wanted, Resolution::new());
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let stream = connector.open(address, deadline, &Cancel::new()).expect("a stream");
+        let socket = &stream.socket;
+        assert!(socket.tcp_nodelay().expect("an option"));
+        // The kernel rounds to its ticks.
+        let slice = socket.write_timeout().expect("an option").expect("a time-out");
+        assert!(slice >= WRITE_SLICE && slice < WRITE_SLICE * 2);
+        // Linux doubles what it is told, for its own book-keeping.
+        let sizes = (64 * 1024..=128 * 1024, 96 * 1024..=192 * 1024);
+        assert!(sizes.0.contains(&socket.send_buffer_size().expect("an option")));
+        assert!(sizes.1.contains(&socket.recv_buffer_size().expect("an option")));
+    }
+
+    #[test]
+    fn a_dead_address_does_not_use_up_the_time_of_a_live_one() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("address").port();
+        // The first of the two addresses refuses, or does not exist on this machine.
+        let resolution = Resolution::with(|_, port| {
+            Ok(vec![
+                SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, port)),
+                SocketAddr::from(([127, 0, 0, 1], port)),
+            ])
+        });
+        let options = TcpOptions { send_buffer: None, receive_buffer: None };
+        let connector = TcpConnector::new(options, resolution);
+        let url = ServerUrl::parse(&format!("both:{port}")).expect("url");
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let stream = connector.connect(&url, deadline, &Arc::new(Cancel::new()));
+        let peer = stream.expect("the second address").peer_addr().expect("a peer");
+        assert!(peer.ip().is_loopback() && peer.port() == port);
+    }
+
+    #[test]
+    fn a_server_is_reached_over_ipv6_where_the_machine_has_it() {
+        let Ok(listener) = TcpListener::bind("[::1]:0") else { return };
+        let text = listener.local_addr().expect("address").to_string();
+        let url = ServerUrl::parse(&text).expect("url");
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let stream = connector().connect(&url, deadline, &Arc::new(Cancel::new()));
+        let peer = stream.expect("a stream").peer_addr().map(|peer| peer.to_string());
+        assert_eq!(peer, Some(text));
     }
 
     #[test]

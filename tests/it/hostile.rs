@@ -585,3 +585,31 @@ fn bother(connection: &Connection, number: usize, round: usize) {
     let _ = connection.flush_timeout(moment);
     let _ = subscription.next_timeout(moment);
 }
+
+#[test]
+fn what_the_server_said_long_before_is_not_the_cause_of_a_loss() {
+    within(LIMIT * 2, "last word", || {
+        let leave = Gate::new();
+        let first = after_login([
+            Step::send("-ERR 'something new'\r\n"),
+            Step::Wait(leave.clone()),
+            Step::Close,
+        ]);
+        let server = ScriptedServer::start(vec![first, healthy_end()], Afterwards::Repeat);
+        let recorder = Recorder::new();
+        let connection = options(&server.url(), &recorder).connect().unwrap();
+        let subscription = connection.subscribe("work").unwrap();
+        let said = |happening: &Happening| matches!(happening, Happening::ServerError(_));
+        recorder.wait_for(LIMIT, said).unwrap();
+        // The server goes on after it.
+        connection.flush_timeout(LIMIT).unwrap();
+        leave.open();
+        let lost = is_event(|kind| matches!(kind, Kind::Disconnected { .. }));
+        let lost = recorder.wait_for(LIMIT, lost).unwrap();
+        let Some(Kind::Disconnected { cause }) = lost.event_kind() else { panic!("{lost}") };
+        assert!(cause.server_error().is_none(), "{cause:?}");
+        assert_eq!(texts(&subscription, 1), ["the end"]);
+        connection.close();
+        recorder.check().unwrap();
+    });
+}

@@ -65,6 +65,21 @@ fn a_forbidden_publish_is_told_with_its_subject_and_costs_nothing_else() {
 }
 
 #[test]
+fn a_forbidden_subject_with_quotes_is_understood() {
+    within(Duration::from_secs(60), "quotes", || {
+        let (_server, client) = guest("publish: { deny: \"private.>\" }");
+        for subject in ["private.a\"b", "private.c\\d", "private.é"] {
+            let started = Instant::now();
+            let error = client.request(subject, "", Duration::from_secs(60)).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::PermissionsViolation, "{subject}: {error}");
+            assert!(started.elapsed() < Duration::from_secs(30));
+            wait_violation(&client, RefusedOperation::Publish, subject);
+        }
+        client.finish();
+    });
+}
+
+#[test]
 fn a_forbidden_request_ends_at_once_with_the_refusal_and_others_go_on() {
     within(Duration::from_secs(120), "request", || {
         let (_server, client) = guest("publish: { deny: \"private.>\" }");
