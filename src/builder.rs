@@ -481,15 +481,25 @@ mod tests {
 
     #[test]
     fn every_useless_option_is_named() {
-        let cases: [(&str, OptionsBuilder); 8] = [
-            ("connect_timeout", Options::builder().connect_timeout(Duration::ZERO)),
-            ("ping_interval", Options::builder().ping_interval(Duration::ZERO)),
-            ("max_pings_out", Options::builder().max_pings_out(0)),
-            ("outbox_size", Options::builder().outbox_size(0)),
-            ("reconnect_wait", Options::builder().reconnect_wait(Duration::MAX)),
-            ("inbox", Options::builder().inbox_prefix("a.*")),
-            ("token", Options::builder().token("t").user_and_password("u", "p")),
-            ("name", Options::builder().name("a\0b")),
+        let new = Options::builder;
+        let cases: Vec<(&str, OptionsBuilder)> = vec![
+            ("connect_timeout", new().connect_timeout(Duration::ZERO)),
+            ("close_timeout", new().close_timeout(Duration::ZERO)),
+            ("socket_write_timeout", new().socket_write_timeout(Duration::ZERO)),
+            ("ping_interval", new().ping_interval(Duration::ZERO)),
+            ("reconnect_wait", new().reconnect_wait(Duration::MAX)),
+            ("reconnect_jitter", new().reconnect_jitter(Duration::MAX)),
+            ("reconnect_jitter_tls", new().reconnect_jitter_tls(Duration::MAX)),
+            ("max_pings_out", new().max_pings_out(0)),
+            ("outbox_size", new().outbox_size(0)),
+            ("max_control_line", new().max_control_line(0)),
+            ("max_incoming_control_line", new().max_incoming_control_line(0)),
+            ("send_buffer_size", new().send_buffer_size(0)),
+            ("receive_buffer_size", new().receive_buffer_size(0)),
+            ("inbox", new().inbox_prefix("a.*")),
+            ("inbox prefix does not fit", new().inbox_prefix("a".repeat(5000))),
+            ("token", new().token("t").user_and_password("u", "p")),
+            ("name", new().name("a\0b")),
         ];
         for (part, builder) in cases {
             let error = builder.build().expect_err(part);

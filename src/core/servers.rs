@@ -223,6 +223,7 @@ impl Pool {
         if self.policy.ignore_discovered || addresses.is_empty() {
             return changed;
         }
+        // What is no address cannot be connected to: it is left out, the others count.
         let listed: Vec<ServerUrl> = addresses
             .iter()
             .filter_map(|address| ServerUrl::discovered(address, &current).ok())

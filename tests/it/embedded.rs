@@ -30,6 +30,16 @@ pub(crate) struct Scene {
     pub(crate) connection: Connection,
 }
 
+impl Drop for Scene {
+    /// The order of events is checked at the end of every test, whatever else it was about.
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.connection.close();
+            self.recorder.check().unwrap();
+        }
+    }
+}
+
 impl Scene {
     pub(crate) fn new() -> Self {
         Self::with(|options| options)
