@@ -15,8 +15,7 @@
 )]
 
 #[path = "it/support/mod.rs"]
-// What the tests of these files import: they run elsewhere.
-#[allow(unused_imports)]
+#[allow(unused_imports, reason = "what the tests of these files import: they run elsewhere")]
 mod support;
 
 use std::sync::Arc;

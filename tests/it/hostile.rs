@@ -15,9 +15,9 @@ use crate::support::seed::Seed;
 use crate::support::wait::Gate;
 use crate::support::watchdog::within;
 
-const LIMIT: Duration = Duration::from_secs(20);
+pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 
-fn options(url: &str, recorder: &Recorder) -> OptionsBuilder {
+pub(crate) fn options(url: &str, recorder: &Recorder) -> OptionsBuilder {
     Options::builder()
         .server(url)
         .connect_timeout(LIMIT)
@@ -27,7 +27,7 @@ fn options(url: &str, recorder: &Recorder) -> OptionsBuilder {
         .error_listener(recorder.clone())
 }
 
-fn is_event(wanted: fn(&Kind) -> bool) -> impl Fn(&Happening) -> bool {
+pub(crate) fn is_event(wanted: fn(&Kind) -> bool) -> impl Fn(&Happening) -> bool {
     move |happening| happening.event_kind().is_some_and(wanted)
 }
 
@@ -35,23 +35,23 @@ fn is_reconnected(kind: &Kind) -> bool {
     matches!(kind, Kind::Reconnected { .. })
 }
 
-fn message(text: &str) -> Vec<u8> {
+pub(crate) fn message(text: &str) -> Vec<u8> {
     format!("MSG work 1 {}\r\n{text}\r\n", text.len()).into_bytes()
 }
 
 /// Logs in, waits for the subscription `work`, answers pings from then on, and goes on with that.
-fn after_login(then: impl IntoIterator<Item = Step>) -> Vec<Step> {
+pub(crate) fn after_login(then: impl IntoIterator<Item = Step>) -> Vec<Step> {
     let mut steps = Step::handshake();
     steps.extend([Step::AnswerPingsMeanwhile, Step::expect("SUB work 1")]);
     steps.extend(then);
     steps
 }
 
-fn healthy_end() -> Vec<Step> {
+pub(crate) fn healthy_end() -> Vec<Step> {
     after_login([Step::Send(message("the end")), Step::AnswerPings(Gate::new())])
 }
 
-fn texts(subscription: &Subscription, count: usize) -> Vec<String> {
+pub(crate) fn texts(subscription: &Subscription, count: usize) -> Vec<String> {
     let next = || subscription.next_timeout(LIMIT).unwrap().text().unwrap().to_owned();
     (0..count).map(|_| next()).collect()
 }
@@ -584,32 +584,4 @@ fn bother(connection: &Connection, number: usize, round: usize) {
     let _ = connection.request(&subject, "x", moment);
     let _ = connection.flush_timeout(moment);
     let _ = subscription.next_timeout(moment);
-}
-
-#[test]
-fn what_the_server_said_long_before_is_not_the_cause_of_a_loss() {
-    within(LIMIT * 2, "last word", || {
-        let leave = Gate::new();
-        let first = after_login([
-            Step::send("-ERR 'something new'\r\n"),
-            Step::Wait(leave.clone()),
-            Step::Close,
-        ]);
-        let server = ScriptedServer::start(vec![first, healthy_end()], Afterwards::Repeat);
-        let recorder = Recorder::new();
-        let connection = options(&server.url(), &recorder).connect().unwrap();
-        let subscription = connection.subscribe("work").unwrap();
-        let said = |happening: &Happening| matches!(happening, Happening::ServerError(_));
-        recorder.wait_for(LIMIT, said).unwrap();
-        // The server goes on after it.
-        connection.flush_timeout(LIMIT).unwrap();
-        leave.open();
-        let lost = is_event(|kind| matches!(kind, Kind::Disconnected { .. }));
-        let lost = recorder.wait_for(LIMIT, lost).unwrap();
-        let Some(Kind::Disconnected { cause }) = lost.event_kind() else { panic!("{lost}") };
-        assert!(cause.server_error().is_none(), "{cause:?}");
-        assert_eq!(texts(&subscription, 1), ["the end"]);
-        connection.close();
-        recorder.check().unwrap();
-    });
 }

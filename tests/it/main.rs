@@ -23,6 +23,7 @@ mod examples;
 mod handshake;
 mod hostile;
 mod injection;
+mod last_words;
 mod listeners;
 #[cfg(feature = "testing")]
 mod logging;

@@ -50,3 +50,26 @@ fn nobody_listening_is_an_error_at_once_and_the_end() {
     assert!(error.is_no_responders());
     assert!(replies.next().is_none());
 }
+
+#[test]
+fn a_message_is_gathered_for_with_its_headers_and_not_with_its_own_reply_subject() {
+    let server = Server::start().expect("a server");
+    let connection = nats_blocking::connect(server.url()).expect("a connection");
+    let stranger = connection.subscribe("elsewhere").expect("subscribed");
+    let dispatcher = connection
+        .dispatcher(|connection, message| {
+            let asked = message.headers().get("Asked").unwrap_or("nothing");
+            connection.respond(&message, asked).expect("room");
+        })
+        .expect("a dispatcher");
+    dispatcher.subscribe("who").expect("subscribed");
+    let message = Message::new("who", "").with_reply("elsewhere");
+    let message = message.with_header("Asked", "name").expect("a header");
+    let gather = Gather::for_at_most(Duration::from_secs(30)).count(1);
+    let mut replies = connection.request_many_message(&message, gather).expect("sent");
+    let reply = replies.next().expect("an outcome").expect("a reply");
+    assert_eq!(reply.payload(), b"name");
+    assert!(replies.next().is_none());
+    connection.flush().expect("a round trip");
+    assert!(stranger.try_next().expect("open").is_none());
+}
