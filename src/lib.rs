@@ -282,7 +282,6 @@
 //! kind [`Tls`](ErrorKind::Tls); credentials are never sent to it in clear.
 
 mod auth;
-mod builder;
 mod clock;
 mod connection;
 mod core;
@@ -308,7 +307,6 @@ mod transport;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-pub use crate::builder::{OptionsBuilder, connect};
 pub use crate::connection::{Connection, Events, WeakConnection};
 pub use crate::core::{
     ConnectionEvent, ConnectionEventKind, ConnectionStatus, ErrorNotice, ListenerId, Notice,
@@ -317,7 +315,7 @@ pub use crate::dispatcher::Dispatcher;
 pub use crate::drain::Drain;
 pub use crate::error::{ConnectAttempt, Error, ErrorKind, Result};
 pub use crate::listener::{ConnectionListener, ErrorListener};
-pub use crate::options::{Options, ServerList};
+pub use crate::options::{Options, OptionsBuilder, ServerList, connect};
 pub use crate::outbox::{OutboxPolicy, ReconnectBuffer};
 pub use crate::protocol::{Headers, Message, ServerInfo, Status, subject_matches};
 pub use crate::request::PendingReply;

@@ -24,8 +24,10 @@ const LAYERS: &str = "
     outbox          frames pongs state turn append phases
     core            notice events keepalive servers threads config life
     core            shared traffic flusher attempt receive reader callbacks closing draining
-    .               connection drain request subscription request_many dispatcher
-    .               listener options builder lib
+    connection      handle publish looking events
+    .               drain request subscription request_many dispatcher listener
+    options         server_list check made builder servers reconnecting sizes wire listening
+    .               lib
     testing         client_op interest session broker server grammar recorder
 ";
 
@@ -664,18 +666,18 @@ mod samples {
         let text = "//! x\nuse crate::error::Error;\n\
                     use crate::{sync::Mutex, core::reader::Reader};\n\
                     fn f() { crate::protocol::parser::parse(); }\nuse super::message::Message;\n\
-                    fn g(x: crate::options::Options) {}\n\
+                    fn g(x: crate::drain::Drain) {}\n\
                     mod inner { use super::f; use super::super::op::ClientOp; }\n\
-                    use super::super::connection::Connection;\n";
+                    use super::super::request::PendingReply;\n";
         assert_eq!(
             imports(&[("protocol/headers.rs", text)], "protocol/headers.rs"),
             [
                 "3: crate::core::reader::Reader leads to core/reader.rs",
                 "4: crate::protocol::parser::parse leads to protocol/parser.rs",
                 "5: super::message::Message leads to protocol/message.rs",
-                "6: crate::options::Options leads to options.rs",
+                "6: crate::drain::Drain leads to drain.rs",
                 "7: super::super::op::ClientOp leads to protocol/op.rs",
-                "8: super::super::connection::Connection leads to connection.rs",
+                "8: super::super::request::PendingReply leads to request.rs",
             ]
         );
     }
@@ -686,9 +688,9 @@ mod samples {
                       pub(crate) use message::Message as Letter;\n\
                       pub(crate) use self::subject::{Subject};\npub(crate) use message::*;\n";
         let lib = "//! x\nmod error;\nmod protocol;\npub use error::Error;\n\
-                   pub use protocol::Letter;\npub use crate::options::Options;\n";
+                   pub use protocol::Letter;\npub use crate::drain::Drain;\n";
         let text = "//! x\nuse crate::protocol::{Letter, Subject};\nuse crate::Error;\n\
-                    use super::Letter as L;\nuse crate::Letter as M;\nuse crate::Options;\n\
+                    use super::Letter as L;\nuse crate::Letter as M;\nuse crate::Drain;\n\
                     use crate::protocol::Unknown;\nuse crate::Nothing;\n";
         let files = [("protocol/mod.rs", facade), ("lib.rs", lib), ("protocol/headers.rs", text)];
         assert_eq!(
@@ -697,7 +699,7 @@ mod samples {
                 "2: crate::protocol::Letter leads to protocol/message.rs",
                 "4: super::Letter leads to protocol/message.rs",
                 "5: crate::Letter leads to protocol/message.rs",
-                "6: crate::Options leads to options.rs",
+                "6: crate::Drain leads to drain.rs",
                 "7: crate::protocol::Unknown leads to protocol/mod.rs",
                 "8: crate::Nothing leads to lib.rs",
             ]

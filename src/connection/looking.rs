@@ -1,0 +1,108 @@
+//! What a connection tells of itself. Nothing here waits.
+
+use std::net::SocketAddr;
+
+use super::handle::Connection;
+use crate::core::ConnectionStatus;
+use crate::error::Error;
+use crate::protocol::ServerInfo;
+use crate::statistics::Statistics;
+
+/// Looking.
+impl Connection {
+    /// Where the connection is in its life.
+    pub fn status(&self) -> ConnectionStatus {
+        self.core().status()
+    }
+
+    /// Whether a server is there (also while draining).
+    pub fn is_connected(&self) -> bool {
+        matches!(self.status(), ConnectionStatus::Connected | ConnectionStatus::Draining)
+    }
+
+    /// Whether the server was lost and another is being looked for.
+    pub fn is_reconnecting(&self) -> bool {
+        self.status() == ConnectionStatus::Reconnecting
+    }
+
+    /// Whether the connection drains.
+    pub fn is_draining(&self) -> bool {
+        self.status() == ConnectionStatus::Draining
+    }
+
+    /// Whether the connection has ended for good.
+    pub fn is_closed(&self) -> bool {
+        self.status() == ConnectionStatus::Closed
+    }
+
+    /// The URLs of all known servers, configured and discovered, in the order in which they come
+    /// next; without user information.
+    pub fn servers(&self) -> Vec<String> {
+        self.core().life().pool.urls()
+    }
+
+    /// The URLs of the servers that were discovered through the cluster.
+    pub fn discovered_servers(&self) -> Vec<String> {
+        self.core().life().pool.discovered_urls()
+    }
+
+    /// The URL of the server in use, without user information.
+    pub fn connected_url(&self) -> Option<String> {
+        self.core().life().present().map(|link| link.url.to_string())
+    }
+
+    /// What the server in use, or the last one, said about itself.
+    pub fn server_info(&self) -> ServerInfo {
+        (*self.core().info()).clone()
+    }
+
+    /// The number that the server gave this connection.
+    pub fn client_id(&self) -> Option<u64> {
+        self.core().info().client_id()
+    }
+
+    /// The address of this client as the server sees it.
+    pub fn client_ip(&self) -> Option<String> {
+        self.core().info().client_ip().map(str::to_owned)
+    }
+
+    /// This end of the socket in use.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.core().life().present().and_then(|link| link.local)
+    }
+
+    /// The server's end of the socket in use.
+    pub fn peer_addr(&self) -> Option<SocketAddr> {
+        self.core().life().present().and_then(|link| link.peer)
+    }
+
+    /// The most bytes of payload and headers that the server accepts; 0 if it did not say.
+    pub fn max_payload(&self) -> usize {
+        self.core().info().max_payload()
+    }
+
+    /// The last failure that was handled or that the server reported.
+    pub fn last_error(&self) -> Option<Error> {
+        self.core().life().last_error.clone()
+    }
+
+    /// Messages, and bytes of frames, that wait to be written.
+    pub fn pending_out(&self) -> (u64, usize) {
+        self.core().outbox.pending()
+    }
+
+    /// What the connection has counted so far.
+    pub fn statistics(&self) -> Statistics {
+        self.core().statistics()
+    }
+
+    /// Live subscriptions, the one for replies included.
+    pub fn subscription_count(&self) -> usize {
+        self.core().registry.len()
+    }
+
+    /// Requests that wait for their reply.
+    pub fn pending_requests(&self) -> usize {
+        self.core().requests.len()
+    }
+}

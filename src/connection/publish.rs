@@ -1,0 +1,159 @@
+//! Publishing and flushing.
+
+use std::time::Duration;
+
+use super::handle::Connection;
+use crate::clock;
+use crate::error::{Error, Result};
+use crate::outbox::{Outgoing, Urgency};
+use crate::protocol::{Headers, Message};
+use crate::random;
+
+/// What [`Connection::flush`] waits at most.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Publishing.
+impl Connection {
+    /// Publishes a message: it is queued in call order and written by the connection.
+    ///
+    /// Delivery is at most once; [`flush`](Self::flush) tells that the server has the message.
+    ///
+    /// # Blocking
+    ///
+    /// Not on the socket. When the outbox is full, what the
+    /// [`OutboxPolicy`](crate::OutboxPolicy) says: by default up to 2 s.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidSubject`](crate::ErrorKind::InvalidSubject),
+    /// [`MaxPayload`](crate::ErrorKind::MaxPayload),
+    /// [`MaxControlLine`](crate::ErrorKind::MaxControlLine),
+    /// [`OutboxFull`](crate::ErrorKind::OutboxFull) while connected,
+    /// [`ReconnectBufferFull`](crate::ErrorKind::ReconnectBufferFull) while not,
+    /// [`Draining`](crate::ErrorKind::Draining), [`Closed`](crate::ErrorKind::Closed).
+    pub fn publish(&self, subject: impl AsRef<str>, payload: impl AsRef<[u8]>) -> Result<()> {
+        self.publish_parts(subject.as_ref(), None, None, payload.as_ref())
+    }
+
+    /// Publishes a message with a reply subject; otherwise, in blocking too, like
+    /// [`publish`](Self::publish).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`publish`](Self::publish).
+    pub fn publish_with_reply(
+        &self,
+        subject: impl AsRef<str>,
+        reply: impl AsRef<str>,
+        payload: impl AsRef<[u8]>,
+    ) -> Result<()> {
+        self.publish_parts(subject.as_ref(), Some(reply.as_ref()), None, payload.as_ref())
+    }
+
+    /// Publishes a message with headers; otherwise, in blocking too, like
+    /// [`publish`](Self::publish).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`publish`](Self::publish), and
+    /// [`HeadersUnsupported`](crate::ErrorKind::HeadersUnsupported).
+    pub fn publish_with_headers(
+        &self,
+        subject: impl AsRef<str>,
+        headers: &Headers,
+        payload: impl AsRef<[u8]>,
+    ) -> Result<()> {
+        self.publish_parts(subject.as_ref(), None, Some(headers), payload.as_ref())
+    }
+
+    /// Publishes a message as it is: subject, reply subject, headers and payload. Blocks like
+    /// [`publish`](Self::publish).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`publish_with_headers`](Self::publish_with_headers).
+    pub fn publish_message(&self, message: &Message) -> Result<()> {
+        let headers = Some(message.headers());
+        self.publish_parts(message.subject(), message.reply(), headers, message.payload())
+    }
+
+    /// Answers a request: publishes to the message's reply subject. Blocks like
+    /// [`publish`](Self::publish).
+    ///
+    /// # Errors
+    ///
+    /// [`Misuse`](crate::ErrorKind::Misuse) if the message has no reply subject; otherwise those of
+    /// [`publish`](Self::publish).
+    pub fn respond(&self, message: &Message, payload: impl AsRef<[u8]>) -> Result<()> {
+        let Some(reply) = message.reply() else {
+            let text = "the message has no reply subject: nobody waits for an answer";
+            return Err(Error::new(crate::error::ErrorKind::Misuse, text));
+        };
+        self.publish_parts(reply, None, None, payload.as_ref())
+    }
+
+    fn publish_parts(
+        &self,
+        subject: &str,
+        reply: Option<&str>,
+        headers: Option<&Headers>,
+        payload: &[u8],
+    ) -> Result<()> {
+        self.core().publish(Outgoing { subject, reply, headers, payload }, Urgency::Idle)
+    }
+
+    /// Waits until the server has taken in everything that this thread published and subscribed
+    /// before.
+    ///
+    /// # Blocking
+    ///
+    /// Up to 10 s.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`flush_timeout`](Self::flush_timeout).
+    pub fn flush(&self) -> Result<()> {
+        self.flush_timeout(FLUSH_TIMEOUT)
+    }
+
+    /// Waits until the server has taken in everything that this thread published and subscribed
+    /// before: a PING, and its own PONG. Any number of threads may flush at once.
+    ///
+    /// # Blocking
+    ///
+    /// Up to `timeout`. While the connection is down it waits for the next one. May be called from
+    /// listeners and handlers.
+    ///
+    /// # Errors
+    ///
+    /// [`Timeout`](crate::ErrorKind::Timeout);
+    /// [`Disconnected`](crate::ErrorKind::Disconnected) at once if the connection is lost
+    /// meanwhile: what was published before may or may not have arrived;
+    /// [`Closed`](crate::ErrorKind::Closed).
+    pub fn flush_timeout(&self, timeout: Duration) -> Result<()> {
+        self.core().flush(clock::after(timeout))
+    }
+
+    /// The time of one round trip to the server, through the outbox.
+    ///
+    /// # Blocking
+    ///
+    /// Up to 10 s.
+    ///
+    /// # Errors
+    ///
+    /// [`Disconnected`](crate::ErrorKind::Disconnected) if no server is there; otherwise those of
+    /// [`flush`](Self::flush).
+    pub fn rtt(&self) -> Result<Duration> {
+        self.core().rtt(clock::after(FLUSH_TIMEOUT))
+    }
+
+    /// A subject that nobody else uses: the inbox prefix and 22 random letters and digits.
+    ///
+    /// # Errors
+    ///
+    /// [`Io`](crate::ErrorKind::Io) if the system gives no random numbers.
+    pub fn new_inbox(&self) -> Result<String> {
+        Ok(format!("{}.{}", self.core().config.inbox_prefix, random::unique()?))
+    }
+}

@@ -1,0 +1,56 @@
+//! Options: what a connection is to be, checked before anything is sent, and how it is made.
+
+use std::fmt;
+
+use crate::connection::Connection;
+use crate::core::{Config, Core};
+use crate::error::Result;
+use crate::listener::Sink;
+use crate::sync::Arc;
+use crate::transport::{Resolution, TcpConnector};
+
+/// What a connection is to be; made by [`Options::builder`], used any number of times.
+///
+/// `Debug` shows everything but secrets.
+#[derive(Clone)]
+pub struct Options {
+    pub(crate) config: Config,
+    pub(crate) sinks: Vec<Sink>,
+}
+
+impl Options {
+    /// Connects: tries each server once, in random order unless told otherwise.
+    ///
+    /// # Blocking
+    ///
+    /// Up to the connect time-out for each server; where all fail also up to the close time-out,
+    /// for listeners that are slow to hear of it. Must not be called from a listener or handler of
+    /// another connection that is needed for it.
+    ///
+    /// # Errors
+    ///
+    /// [`Connect`](ErrorKind::Connect) with the cause for each server in [`Error::attempts`];
+    /// [`Io`](ErrorKind::Io) if a thread cannot be started.
+    pub fn connect(&self) -> Result<Connection> {
+        let tcp = TcpConnector::new(self.config.tcp.clone(), Resolution::new());
+        let core = Core::new(self.config.clone(), Box::new(tcp))?;
+        for sink in &self.sinks {
+            core.hub.add(Arc::clone(sink));
+        }
+        if let Err(error) = core.connect() {
+            // The connection has ended already: the handle goes without closing it once more.
+            core.drop_handle();
+            return Err(error);
+        }
+        Ok(Connection::first(core))
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("config", &self.config)
+            .field("listeners", &self.sinks.len())
+            .finish()
+    }
+}

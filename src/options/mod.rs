@@ -1,0 +1,19 @@
+//! What a connection is to be.
+//!
+//! `builder` is the beginning and the end of the builder; the setters stand by subject in
+//! `servers`, `reconnecting`, `sizes`, `wire` and `listening`; `check` refuses what cannot be used;
+//! `made` holds the result and connects.
+
+mod builder;
+mod check;
+mod listening;
+mod made;
+mod reconnecting;
+mod server_list;
+mod servers;
+mod sizes;
+mod wire;
+
+pub use self::builder::{OptionsBuilder, connect};
+pub use self::made::Options;
+pub use self::server_list::ServerList;
