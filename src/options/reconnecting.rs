@@ -13,7 +13,7 @@ impl OptionsBuilder {
         self
     }
 
-    /// What [`close`](Connection::close) may take; half of it is for writing what is queued.
+    /// What [`close`](crate::Connection::close) may take; half of it is for writing what is queued.
     /// Default 2 s.
     pub fn close_timeout(mut self, timeout: Duration) -> Self {
         self.config.close_timeout = timeout;

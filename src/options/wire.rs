@@ -13,7 +13,7 @@ impl OptionsBuilder {
     }
 
     /// The server does not send this connection what it published itself. A server of protocol 0,
-    /// which cannot do this, is refused with [`Misuse`](ErrorKind::Misuse).
+    /// which cannot do this, is refused with [`Misuse`](crate::ErrorKind::Misuse).
     pub fn no_echo(mut self) -> Self {
         self.config.echo = false;
         self
