@@ -29,8 +29,8 @@ impl Options {
     ///
     /// # Errors
     ///
-    /// [`Connect`](ErrorKind::Connect) with the cause for each server in [`Error::attempts`];
-    /// [`Io`](ErrorKind::Io) if a thread cannot be started.
+    /// [`Connect`](crate::ErrorKind::Connect) with the cause for each server in [`Error::attempts`];
+    /// [`Io`](crate::ErrorKind::Io) if a thread cannot be started.
     pub fn connect(&self) -> Result<Connection> {
         let tcp = TcpConnector::new(self.config.tcp.clone(), Resolution::new());
         let core = Core::new(self.config.clone(), Box::new(tcp))?;
