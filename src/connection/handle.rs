@@ -50,7 +50,7 @@ impl Connection {
 
     /// Closes the connection. What is queued is written first, for at most half of the close
     /// time-out; [`flush`](Self::flush) or [`drain`](Self::drain) before it make sure. What could
-    /// not be written is counted in [`Statistics::discarded`].
+    /// not be written is counted in [`Statistics::discarded`](crate::Statistics::discarded).
     ///
     /// Every waiting call ends with [`Closed`](crate::ErrorKind::Closed). Messages that have
     /// arrived stay readable from their subscriptions; handlers are not called any more. May be

@@ -29,7 +29,8 @@ impl Options {
     ///
     /// # Errors
     ///
-    /// [`Connect`](crate::ErrorKind::Connect) with the cause for each server in [`Error::attempts`](crate::Error::attempts);
+    /// [`Connect`](crate::ErrorKind::Connect) with the cause for each server in
+    /// [`Error::attempts`](crate::Error::attempts);
     /// [`Io`](crate::ErrorKind::Io) if a thread cannot be started.
     pub fn connect(&self) -> Result<Connection> {
         let tcp = TcpConnector::new(self.config.tcp.clone(), Resolution::new());
