@@ -304,6 +304,8 @@ mod subscriptions;
 mod sync;
 mod transport;
 
+#[cfg(any(doc, doctest))]
+pub mod guide;
 #[cfg(feature = "testing")]
 pub mod testing;
 
