@@ -4,6 +4,10 @@
 //! direction say, writes, and only then counts what it wrote and cuts it into frames: what a report
 //! names has left the proxy. A stream that is no NATS (TLS) is passed on all the same; its frames are broken.
 //!
+//! However a link ends for its client, the server reads everything that has gone on to it and the
+//! end behind it, and a new link begins only after the server has ended the old ones. Otherwise the
+//! server would still work on an old connection beside the new one, and mix what is in order.
+//!
 //! Threads look at the faults before each piece and at least every [`TICK`], so that a change holds
 //! soon, also for a thread that waits.
 
@@ -22,7 +26,10 @@ use super::faults::{Cut, Faults};
 use super::frames::{Frame, Frames, Op, Writer};
 use super::ports;
 use super::seed::Seed;
+use super::wait::poll;
 
+/// What a server may take to end a connection whose end it has been told.
+const SETTLES: Duration = Duration::from_secs(2);
 /// How soon a thread sees a change of the faults.
 const TICK: Duration = Duration::from_millis(5);
 const PIECE: usize = 64 * 1024;
@@ -61,29 +68,32 @@ const RESET: u8 = 2;
 /// One client connection and its connection to the server.
 struct Link {
     number: u64,
-    client: TcpStream,
+    /// Held by the threads alone: a reset goes out when the socket closes.
+    client: Weak<TcpStream>,
     server: TcpStream,
     state: AtomicU8,
+    /// The client has said all.
+    left: AtomicBool,
     passed: Arc<[Mutex<Passed>; 2]>,
 }
 
 impl Link {
-    /// The sockets close when both threads have let go of the link; a shutdown wakes them.
     fn end(&self, how: Cut) {
         let state = if how == Cut::Reset { RESET } else { CLOSED };
         if self.state.swap(state, Ordering::SeqCst) != OPEN {
             return;
         }
-        for stream in [&self.client, &self.server] {
+        if let Some(client) = self.client.upgrade() {
             if how == Cut::Reset {
                 // Zero lingering makes the close a reset. A shutdown for writing would send an end
                 // before it.
-                let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
-                let _ = stream.shutdown(Shutdown::Read);
+                let _ = SockRef::from(&*client).set_linger(Some(Duration::ZERO));
+                let _ = client.shutdown(Shutdown::Read);
             } else {
-                let _ = stream.shutdown(Shutdown::Both);
+                let _ = client.shutdown(Shutdown::Both);
             }
         }
+        let _ = self.server.shutdown(Shutdown::Write);
     }
 
     fn is_open(&self) -> bool {
@@ -102,6 +112,14 @@ struct Shared {
     accepted: AtomicU64,
     watch: Option<Watch>,
     seed: Mutex<Seed>,
+}
+
+impl Shared {
+    /// No link that has ended is still with the server.
+    fn is_settled(&self) -> bool {
+        let stays = |link: Arc<Link>| link.is_open() && !link.left.load(Ordering::SeqCst);
+        lock(&self.links).iter().filter_map(Weak::upgrade).all(stays)
+    }
 }
 
 /// See the head of the file.
@@ -186,8 +204,11 @@ impl Proxy {
     /// goes on.
     pub(crate) fn half_close(&self, way: Way) {
         for link in self.links() {
-            let to = if way == Way::ToServer { &link.server } else { &link.client };
-            let _ = to.shutdown(Shutdown::Write);
+            if way == Way::ToServer {
+                let _ = link.server.shutdown(Shutdown::Write);
+            } else if let Some(client) = link.client.upgrade() {
+                let _ = client.shutdown(Shutdown::Write);
+            }
         }
         self.set(way, Faults::swallowed());
     }
@@ -254,6 +275,8 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
             let _ = SockRef::from(&client).set_linger(Some(Duration::ZERO));
             continue;
         }
+        // Paced by `poll`; the pumps of an ended link have a limit of their own.
+        let _ = poll(SETTLES * 2, || shared.is_settled().then_some(()));
         let target = *lock(&shared.target);
         let Ok(server) = TcpStream::connect_timeout(&target, Duration::from_secs(5)) else {
             let _ = SockRef::from(&client).set_linger(Some(Duration::ZERO));
@@ -266,16 +289,27 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         }
         let passed: Arc<[Mutex<Passed>; 2]> = Arc::default();
         lock(&shared.passed).push(Arc::clone(&passed));
-        let link = Arc::new(Link { number, client, server, state: AtomicU8::new(OPEN), passed });
+        let client = Arc::new(client);
+        let state = AtomicU8::new(OPEN);
+        let weak = Arc::downgrade(&client);
+        let link = Arc::new(Link {
+            number,
+            client: weak,
+            server,
+            state,
+            left: AtomicBool::new(false),
+            passed,
+        });
         let mut links = lock(&shared.links);
         links.retain(|link| link.strong_count() > 0);
         links.push(Arc::downgrade(&link));
         drop(links);
         for way in [Way::ToServer, Way::ToClient] {
             let (link, shared) = (Arc::clone(&link), Arc::clone(shared));
+            let client = Arc::clone(&client);
             thread::Builder::new()
                 .name(format!("p-{number}-{way:?}"))
-                .spawn(move || Pump::new(&link, &shared, way).run())
+                .spawn(move || Pump::new(&link, &shared, client, way).run())
                 .expect("a thread for the proxy");
         }
     }
@@ -285,6 +319,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
 struct Pump<'a> {
     link: &'a Link,
     shared: &'a Shared,
+    client: Arc<TcpStream>,
     way: Way,
     frames: Frames,
     /// Bytes that have gone on.
@@ -301,10 +336,10 @@ enum Ended {
 }
 
 impl<'a> Pump<'a> {
-    fn new(link: &'a Link, shared: &'a Shared, way: Way) -> Self {
+    fn new(link: &'a Link, shared: &'a Shared, client: Arc<TcpStream>, way: Way) -> Self {
         let writer = if way == Way::ToServer { Writer::Client } else { Writer::Server };
         let frames = Frames::new(writer);
-        Self { link, shared, way, frames, gone: 0, first_line: Some(Vec::new()) }
+        Self { link, shared, client, way, frames, gone: 0, first_line: Some(Vec::new()) }
     }
 
     fn run(mut self) {
@@ -312,21 +347,28 @@ impl<'a> Pump<'a> {
         match self.pump(&mut piece) {
             // A link that ends by a reset must not send an end before it.
             Ended::Stream if self.link.is_open() => {
+                if self.way == Way::ToServer {
+                    self.link.left.store(true, Ordering::SeqCst);
+                }
                 let _ = self.to().shutdown(Shutdown::Write);
             }
             Ended::Stream => {}
             Ended::Link(how) => self.link.end(how),
         }
-        let mut passed = lock(&self.link.passed[self.way as usize]);
-        passed.partial = self.frames.partial();
+        lock(&self.link.passed[self.way as usize]).partial = self.frames.partial();
+        let Self { link, way, client, .. } = self;
+        drop(client);
+        if way == Way::ToClient {
+            drain(&link.server);
+        }
     }
 
-    fn from(&self) -> &'a TcpStream {
-        if self.way == Way::ToServer { &self.link.client } else { &self.link.server }
+    fn from(&self) -> &TcpStream {
+        if self.way == Way::ToServer { &self.client } else { &self.link.server }
     }
 
-    fn to(&self) -> &'a TcpStream {
-        if self.way == Way::ToServer { &self.link.server } else { &self.link.client }
+    fn to(&self) -> &TcpStream {
+        if self.way == Way::ToServer { &self.link.server } else { &self.client }
     }
 
     fn faults(&self) -> Faults {
@@ -468,6 +510,19 @@ impl<'a> Pump<'a> {
     }
 }
 
+/// Reads what a server still says, until it ends the connection.
+fn drain(mut server: &TcpStream) {
+    let deadline = Instant::now() + SETTLES;
+    let mut piece = vec![0; PIECE];
+    while Instant::now() < deadline {
+        match server.read(&mut piece) {
+            Ok(0) => return,
+            Err(error) if !is_wait(&error) => return,
+            _ => {}
+        }
+    }
+}
+
 fn is_wait(error: &io::Error) -> bool {
     use io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
     matches!(error.kind(), WouldBlock | TimedOut | Interrupted)
@@ -530,9 +585,7 @@ mod tests {
         assert_eq!(read(&mut line.server, 15), b"PUB a 2\r\nhi\r\nPI");
         line.server.write_all(b"MSG a 1 2\r\nhi\r\n").unwrap();
         assert_eq!(read(&mut line.client, 15), b"MSG a 1 2\r\nhi\r\n");
-        let whole = |way, op| {
-            super::super::wait::poll(LIMIT, || (line.proxy.count(way, op) == 1).then_some(()))
-        };
+        let whole = |way, op| poll(LIMIT, || (line.proxy.count(way, op) == 1).then_some(()));
         assert!(whole(Way::ToServer, Op::Pub).is_some() && whole(Way::ToClient, Op::Msg).is_some());
         line.client.shutdown(Shutdown::Write).unwrap();
         assert_eq!(rest(&mut line.server).0, b"", "the end passes too");
