@@ -22,8 +22,11 @@
 #[allow(unused_imports, reason = "what the tests of these files import: they run elsewhere")]
 mod support;
 
+mod consumers;
 mod delivery;
 mod ledger;
+mod outages;
+mod requests;
 
 use std::env;
 use std::time::{Duration, Instant};
@@ -72,6 +75,54 @@ const PROOFS: &[Proof] = &[
         number: "E1b",
         promise: "a server killed under load neither doubles nor reorders",
         run: delivery::killed_servers,
+        limits: [minutes(5), minutes(30)],
+    },
+    Proof {
+        number: "E2",
+        promise: "what is published during an outage arrives whole, in order, up to the limit",
+        run: outages::buffered,
+        limits: [minutes(5), minutes(30)],
+    },
+    Proof {
+        number: "E3",
+        promise: "no part of a frame reaches another connection",
+        run: outages::every_byte,
+        limits: [minutes(5), minutes(30)],
+    },
+    Proof {
+        number: "E4",
+        promise: "a request ends exactly once, on time, with its own reply",
+        run: requests::end_once,
+        limits: [minutes(5), minutes(30)],
+    },
+    Proof {
+        number: "E5",
+        promise: "a flush that succeeds answers for everything before it",
+        run: requests::flushes,
+        limits: [minutes(5), minutes(30)],
+    },
+    Proof {
+        number: "E6",
+        promise: "a drain handles everything that had arrived",
+        run: consumers::drained,
+        limits: [minutes(5), minutes(30)],
+    },
+    Proof {
+        number: "E7",
+        promise: "an auto-unsubscribe delivers exactly its number",
+        run: outages::auto_unsubscribe,
+        limits: [minutes(5), minutes(30)],
+    },
+    Proof {
+        number: "E8",
+        promise: "a slow consumer is bounded and counted, and harms no other",
+        run: consumers::stuck,
+        limits: [minutes(5), minutes(30)],
+    },
+    Proof {
+        number: "E9",
+        promise: "every connection announces each live subscription once",
+        run: outages::restored,
         limits: [minutes(5), minutes(30)],
     },
 ];
