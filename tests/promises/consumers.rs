@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use nats_blocking::testing::{Happening, Recorder};
-use nats_blocking::{Consumer, Options, PendingLimits};
+use nats_blocking::{Connection, Consumer, Dispatcher, Options, PendingLimits};
 
 use crate::Tier;
 use crate::support::frames::Op;
@@ -76,6 +76,18 @@ pub(crate) fn drained(tier: Tier) -> String {
     format!("{drains} drains, {messages} messages received and handled; seed {number}")
 }
 
+/// A dispatcher that only counts.
+fn counting(connection: &Connection, count: &Arc<AtomicU64>) -> Dispatcher {
+    let count = Arc::clone(count);
+    let dispatcher = connection
+        .dispatcher(move |_, _| {
+            count.fetch_add(1, Ordering::SeqCst);
+        })
+        .unwrap();
+    dispatcher.subscribe("all").unwrap();
+    dispatcher
+}
+
 /// One consumer is stuck beside nine quick ones.
 pub(crate) fn stuck(tier: Tier) -> String {
     let total: u64 = tier.choose(1_000_000, 10_000_000) / 10;
@@ -100,19 +112,7 @@ pub(crate) fn stuck(tier: Tier) -> String {
     stuck.set_pending_limits(limits);
     stuck.subscribe("all").unwrap();
     let counts: Vec<_> = (0..9).map(|_| Arc::new(AtomicU64::new(0))).collect();
-    let quick: Vec<_> = counts
-        .iter()
-        .map(|count| {
-            let count = Arc::clone(count);
-            let dispatcher = connection
-                .dispatcher(move |_, _| {
-                    count.fetch_add(1, Ordering::SeqCst);
-                })
-                .unwrap();
-            dispatcher.subscribe("all").unwrap();
-            dispatcher
-        })
-        .collect();
+    let quick: Vec<_> = counts.iter().map(|count| counting(&connection, count)).collect();
     connection.flush().unwrap();
     let publisher = Options::builder().server(server.url()).connect().unwrap();
     for sent in 0..total {

@@ -2,7 +2,8 @@
 //!
 //! Two threads for each link, one a direction. Each reads, does what the [`Faults`] of its
 //! direction say, writes, and only then counts what it wrote and cuts it into frames: what a report
-//! names has left the proxy. A stream that is no NATS (TLS) is passed on all the same; its frames are broken.
+//! names has left the proxy. A stream that is no NATS (TLS) is passed on all the same; its frames
+//! are broken.
 //!
 //! However a link ends for its client, the server reads everything that has gone on to it and the
 //! end behind it, and a new link begins only after the server has ended the old ones. Otherwise the
