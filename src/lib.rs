@@ -326,6 +326,7 @@ pub use crate::server_error::{RefusedOperation, ServerError, ServerErrorKind};
 pub use crate::statistics::Statistics;
 pub use crate::subscription::{IntoIter, Iter, Subscription, TimeoutIter, TryIter};
 pub use crate::subscriptions::{Consumer, ConsumerStatus, ConsumerView, PendingLimits};
+pub use crate::transport::ResolveMode;
 
 /// The README's programs, compiled with the documentation tests.
 #[cfg(doctest)]

@@ -98,7 +98,7 @@ impl Default for OptionsBuilder {
             no_responders: true,
             fail_requests_on_disconnect: false,
             // What the kernel holds for a dead peer is what a loss can swallow unseen.
-            tcp: TcpOptions { send_buffer: Some(256 * 1024), receive_buffer: None },
+            tcp: TcpOptions { send_buffer: Some(256 * 1024), ..TcpOptions::default() },
         };
         Self { servers: Vec::new(), config, sinks: Vec::new(), hears_errors: false }
     }
@@ -169,6 +169,10 @@ mod tests {
             ("outbox_size", new().outbox_size(0)),
             ("max_control_line", new().max_control_line(0)),
             ("max_incoming_control_line", new().max_incoming_control_line(0)),
+            ("max_incoming_payload", new().max_incoming_payload(0)),
+            ("reconnect_buffer", new().reconnect_buffer(ReconnectBuffer::Bytes(0))),
+            ("tcp_keepalive", new().tcp_keepalive(Duration::from_millis(999))),
+            ("tcp_keepalive", new().tcp_keepalive(Duration::from_secs(32_768))),
             ("send_buffer_size", new().send_buffer_size(0)),
             ("receive_buffer_size", new().receive_buffer_size(0)),
             ("inbox", new().inbox_prefix("a.*")),

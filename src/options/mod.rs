@@ -1,8 +1,8 @@
 //! What a connection is to be.
 //!
 //! `builder` is the beginning and the end of the builder; the setters stand by subject in
-//! `servers`, `reconnecting`, `sizes`, `wire` and `listening`; `check` refuses what cannot be used;
-//! `made` holds the result and connects.
+//! `servers`, `reconnecting`, `sizes`, `sockets`, `wire` and `listening`; `check` refuses what cannot
+//! be used; `made` holds the result and connects.
 
 mod builder;
 mod check;
@@ -12,6 +12,7 @@ mod reconnecting;
 mod server_list;
 mod servers;
 mod sizes;
+mod sockets;
 mod wire;
 
 pub use self::builder::{OptionsBuilder, connect};
