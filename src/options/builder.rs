@@ -93,6 +93,7 @@ impl Default for OptionsBuilder {
             inbox_prefix: "_INBOX".to_owned(),
             verbose: false,
             pedantic: false,
+            strict_subjects: false,
             echo: true,
             headers: true,
             no_responders: true,
@@ -142,11 +143,14 @@ impl OptionsBuilder {
 
 impl fmt::Debug for OptionsBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The texts of the servers may hold passwords until they have been read.
+        // A text may hold a password: it is shown as what was read from it, or not at all.
+        let shown = |text: &String| ServerUrl::parse_list(text).unwrap_or_default();
+        let servers: Vec<ServerUrl> = self.servers.iter().flat_map(shown).collect();
         f.debug_struct("OptionsBuilder")
-            .field("servers", &self.servers.len())
+            .field("servers", &servers)
             .field("config", &self.config)
-            .finish_non_exhaustive()
+            .field("listeners", &self.sinks.len())
+            .finish()
     }
 }
 

@@ -27,7 +27,7 @@ const LAYERS: &str = "
     connection      handle publish looking events
     .               drain request subscription request_many dispatcher listener
     options         server_list check made builder servers reconnecting sizes sockets wire
-    options         listening
+    options         listening durations property_text property_keys properties environment
     .               lib
     guide           from_nats from_async_nats from_java
     testing         client_op interest session broker server grammar recorder

@@ -10,6 +10,7 @@ conformance! {
     a_verbose_server_confirms_everything_and_it_is_counted,
     a_pedantic_server_says_what_it_dislikes_and_the_connection_stays,
     inboxes_begin_as_the_program_wants,
+    strict_subjects_refuse_wildcards_before_they_are_sent,
 }
 
 fn without_echo_a_connection_does_not_hear_itself(backend: &Backend) {
@@ -75,4 +76,18 @@ fn inboxes_begin_as_the_program_wants(backend: &Backend) {
         client.respond(&request, "yes").unwrap();
         assert_eq!(pending.wait(LIMIT).unwrap().payload(), b"yes");
     }
+}
+
+fn strict_subjects_refuse_wildcards_before_they_are_sent(backend: &Backend) {
+    let strict = backend.client_with(|options| options.strict_subjects());
+    let subscription = strict.subscribe(">").unwrap();
+    for bad in ["a.*", "a..b", ">", ".a"] {
+        assert_eq!(kind(strict.publish(bad, "x")), ErrorKind::InvalidSubject, "{bad}");
+        let asked = strict.request(bad, "x", LIMIT);
+        assert_eq!(kind(asked), ErrorKind::InvalidSubject, "{bad}");
+        let answered = strict.publish_with_reply("a", bad, "x");
+        assert_eq!(kind(answered), ErrorKind::InvalidSubject, "{bad}");
+    }
+    strict.publish("a.b", "good").unwrap();
+    assert_eq!(text(&subscription), "good");
 }
