@@ -35,6 +35,8 @@
 //! ```
 //!
 //! [`Options::builder`] sets everything else: names, credentials, times, limits, listeners.
+//! [`Options::from_properties_file`] takes a file with the Java client's keys,
+//! [`Options::from_environment`] variables such as `NATS_URL`; what is set later wins.
 //! A request and its answer, against the server of the [testing feature](#testing):
 //!
 //! ```

@@ -144,10 +144,13 @@ impl OptionsBuilder {
 impl fmt::Debug for OptionsBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // A text may hold a password: it is shown as what was read from it, or not at all.
-        let shown = |text: &String| ServerUrl::parse_list(text).unwrap_or_default();
-        let servers: Vec<ServerUrl> = self.servers.iter().flat_map(shown).collect();
+        let shown = |text: &String| match ServerUrl::parse_list(text) {
+            Ok(urls) => urls.iter().map(ToString::to_string).collect(),
+            Err(_) => vec!["(unreadable)".to_owned()],
+        };
+        let servers: Vec<String> = self.servers.iter().flat_map(shown).collect();
         f.debug_struct("OptionsBuilder")
-            .field("servers", &servers)
+            .field("servers", &format_args!("[{}]", servers.join(", ")))
             .field("config", &self.config)
             .field("listeners", &self.sinks.len())
             .finish()
@@ -175,6 +178,7 @@ mod tests {
             ("max_incoming_control_line", new().max_incoming_control_line(0)),
             ("max_incoming_payload", new().max_incoming_payload(0)),
             ("reconnect_buffer", new().reconnect_buffer(ReconnectBuffer::Bytes(0))),
+            ("outbox_policy", new().outbox_policy(OutboxPolicy::Block(Duration::ZERO))),
             ("tcp_keepalive", new().tcp_keepalive(Duration::from_millis(999))),
             ("tcp_keepalive", new().tcp_keepalive(Duration::from_secs(32_768))),
             ("send_buffer_size", new().send_buffer_size(0)),
@@ -191,6 +195,45 @@ mod tests {
         }
         let empty = Options::builder().servers(" , ").build().expect_err("no server");
         assert_eq!(empty.kind(), ErrorKind::InvalidUrl);
+    }
+
+    #[test]
+    fn options_and_their_builder_print_every_value() {
+        let builder = Options::builder()
+            .servers("nats://a:1,b")
+            .local_address(std::net::IpAddr::from([127, 0, 0, 9]))
+            .tcp_keepalive(Duration::from_secs(91))
+            .resolve_mode(crate::transport::ResolveMode::Ipv4Only)
+            .close_timeout(Duration::from_secs(92))
+            .outbox_size(93)
+            .max_incoming_control_line(94)
+            .max_incoming_payload(95)
+            .pending_limits(PendingLimits::new(96, 97))
+            .ignore_authorization_abort()
+            .fail_requests_on_disconnect()
+            .on_event(|_, _| ());
+        let shown = format!("{builder:?}");
+        let options = format!("{:?}", builder.build().expect("options"));
+        for part in [
+            "servers: [nats://a:1, nats://b:4222]",
+            "local_address: Some(127.0.0.9)",
+            "keepalive: Some(91s)",
+            "resolve_mode: Ipv4Only",
+            "close_timeout: 92s",
+            "limit: 93",
+            "control_line: 94",
+            "payload: 95",
+            "messages: 96, bytes: 97",
+            "keep_refusing: true",
+            "fail_requests_on_disconnect: true",
+            "strict_subjects: false",
+        ] {
+            assert!(shown.contains(part), "{part} in {shown}");
+            assert!(options.contains(part), "{part} in {options}");
+        }
+        assert!(shown.contains("listeners: 1"), "{shown}");
+        let unreadable = format!("{:?}", Options::builder().servers("a,nats://joe:hunter2@"));
+        assert!(unreadable.contains("servers: [(unreadable)]"), "{unreadable}");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::core::Config;
 use crate::error::{Error, ErrorKind, Result};
-use crate::outbox::ReconnectBuffer;
+use crate::outbox::{OutboxPolicy, ReconnectBuffer};
 use crate::protocol::check_inbox_prefix;
 
 /// Ten years: no setting that is meant is longer, and every deadline can be computed.
@@ -48,6 +48,9 @@ pub(crate) fn check(config: &Config) -> Result<()> {
     }
     if config.outbox.reconnect_buffer == ReconnectBuffer::Bytes(0) {
         return bad("reconnect_buffer is zero bytes: ReconnectBuffer::Off says so".to_owned());
+    }
+    if config.outbox.policy == OutboxPolicy::Block(Duration::ZERO) {
+        return bad("outbox_policy blocks for no time: OutboxPolicy::Error says so".to_owned());
     }
     // What the kernel can be told: whole seconds, in 15 bits.
     let probes = Duration::from_secs(1)..=Duration::from_secs(32_767);

@@ -35,6 +35,10 @@ impl Options {
     ///
     #[doc = include_str!("properties.md")]
     ///
+    /// Departures from Java's defaults: reconnecting has no limit (there 60 attempts), the jitter is
+    /// 1 s (100 ms), the send buffer 256 KiB (2 MiB), IPv6 is tried too, the outbox is limited in
+    /// bytes (messages).
+    ///
     /// Options that Java does not have are set with the methods of the builder that this returns.
     ///
     /// # Errors
@@ -434,6 +438,7 @@ mod tests {
             ("timeout", "-1", "above zero"),
             ("pinginterval", "-1", "0 for no pings"),
             ("socket.write.timeout", "0", "above zero"),
+            ("writeQueuePushTimeout", "0", "above zero"),
             ("reconnect.buffer.size", "-2", "-1 for no limit"),
             ("socket.send.buffer.size", "0", "above zero"),
             ("socket.receive.buffer.size", "-2", "above zero"),

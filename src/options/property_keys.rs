@@ -84,10 +84,7 @@ pub(super) const KEYS: &[Key] = &[
         "outgoingqueue.maxmessages",
         Instead("OptionsBuilder::outbox_size, which is a number of bytes"),
     ),
-    key(
-        "writeQueuePushTimeout",
-        Set(|b, v| v.time(b, |b, time| b.outbox_policy(OutboxPolicy::Block(time)))),
-    ),
+    key("writeQueuePushTimeout", Set(push_timeout)),
     key("outgoingqueue.discardwhenfull", Set(discard_when_full)),
     key("cleanupinterval", Instead("the time-out that Connection::request takes")),
     key("use.old.request.style", Only(false, "Connection::request")),
@@ -344,6 +341,13 @@ fn linger(builder: OptionsBuilder, value: &Value<'_>) -> Result<OptionsBuilder> 
         "0" | "-1" => Ok(builder),
         _ => Err(value.fault("-1: OptionsBuilder::close_timeout bounds what closing waits")),
     }
+}
+
+fn push_timeout(builder: OptionsBuilder, value: &Value<'_>) -> Result<OptionsBuilder> {
+    if value.trimmed() == "-1" {
+        return Ok(builder);
+    }
+    Ok(builder.outbox_policy(OutboxPolicy::Block(value.some_time()?)))
 }
 
 /// Applied after the time that a publisher waits.
