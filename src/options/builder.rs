@@ -193,8 +193,12 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::InvalidOption, "{part}");
             assert!(error.to_string().contains(part), "{part}: {error}");
         }
-        let empty = Options::builder().servers(" , ").build().expect_err("no server");
-        assert_eq!(empty.kind(), ErrorKind::InvalidUrl);
+        let none: [&str; 0] = [];
+        for builder in [new().servers(" , "), new().servers(none), new().servers(none).server("")] {
+            let empty = builder.build().expect_err("no server");
+            assert_eq!(empty.kind(), ErrorKind::InvalidUrl);
+        }
+        new().servers(none).server("one").build().expect("one server");
     }
 
     #[test]

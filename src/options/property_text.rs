@@ -41,7 +41,8 @@ fn logical_lines(text: &str) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     while let Some((line, number)) = lines.next() {
         let line = line.trim_start_matches(is_blank);
-        if line.is_empty() || line.starts_with(['#', '!']) {
+        // A backslash alone goes on with nothing: the next line is a beginning again.
+        if line.is_empty() || line == "\\" || line.starts_with(['#', '!']) {
             continue;
         }
         let mut whole = line.to_owned();
@@ -157,7 +158,8 @@ mod tests {
         let expected = expected.map(|(line, key, value)| (line, key.to_owned(), value.to_owned()));
         assert_eq!(pairs(text), expected);
         assert_eq!(pairs("a=b\\"), [(1, "a".to_owned(), "b".to_owned())], "the last line");
-        assert!(pairs("").is_empty());
+        assert_eq!(pairs(" \\\n# a=b\n\\\n c=d"), [(4, "c".to_owned(), "d".to_owned())]);
+        assert!(pairs("").is_empty() && pairs("\\").is_empty());
     }
 
     #[test]
