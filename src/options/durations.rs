@@ -15,6 +15,13 @@ pub(super) fn iso8601(text: &str) -> Option<Duration> {
     if days.is_empty() && time.is_empty() {
         return None;
     }
+    // Each unit once, from large to small, and a fraction of seconds only.
+    let units: String = time.chars().filter(char::is_ascii_alphabetic).collect();
+    let ordered = matches!(units.as_str(), "" | "H" | "M" | "S" | "HM" | "HS" | "MS" | "HMS");
+    let whole = time.rfind(['H', 'M']).and_then(|end| time.get(..end)).unwrap_or_default();
+    if !ordered || whole.contains('.') || days.contains('.') || days.matches('D').count() > 1 {
+        return None;
+    }
     let time = amounts(time, &[("H", HOUR), ("M", MINUTE), ("S", SECOND)])?;
     amounts(days, &[("D", DAY)])?.checked_add(time)
 }
@@ -103,7 +110,9 @@ mod tests {
         for bad in ["", "P", "PT", "2S", "PT2", "PTS", "PT-2S", "-PT2S", "P1Y", "PT2X", "P1DT"] {
             assert_eq!(iso8601(bad), None, "{bad}");
         }
-        assert_eq!(iso8601("PT1.2.3S"), None);
+        for bad in ["PT1.2.3S", "PT1S1M", "PT1S1S", "PT1.5M", "P1.5D", "P1D1D", "PT1.5H1S"] {
+            assert_eq!(iso8601(bad), None, "{bad}");
+        }
         assert_eq!(iso8601(&format!("PT{}S", "9".repeat(40))), None);
     }
 
