@@ -35,9 +35,9 @@ impl Options {
     ///
     #[doc = include_str!("properties.md")]
     ///
-    /// Departures from Java's defaults: reconnecting has no limit (there 60 attempts), the jitter is
-    /// 1 s (100 ms), the send buffer 256 KiB (2 MiB), IPv6 is tried too, the outbox is limited in
-    /// bytes (messages).
+    /// Departures from Java's defaults: reconnecting has no limit (there 60 attempts), the jitter
+    /// is 1 s (100 ms), the send buffer 256 KiB (2 MiB), IPv6 is tried too, the outbox is limited
+    /// in bytes (messages).
     ///
     /// Options that Java does not have are set with the methods of the builder that this returns.
     ///

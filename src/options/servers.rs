@@ -11,8 +11,8 @@ impl OptionsBuilder {
         self.servers(server)
     }
 
-    /// Adds servers. If none is given by any call, it is `nats://localhost:4222`; an empty list, and
-    /// nothing else, is refused.
+    /// Adds servers. If none is given by any call, it is `nats://localhost:4222`; an empty list,
+    /// and nothing else, is refused.
     pub fn servers(mut self, servers: impl ServerList) -> Self {
         let texts = servers.texts();
         if texts.is_empty() {
