@@ -49,8 +49,8 @@ impl Options {
     }
 }
 
-/// Sets options; see [`Options::builder`]. The last setting of the same option wins, except that
-/// servers and listeners add up.
+/// Sets options; see [`Options::builder`]. The last setting of the same option wins, wherever it
+/// comes from (a method, properties, the environment), except that servers and listeners add up.
 #[derive(Clone)]
 #[must_use = "a builder does nothing until it builds or connects"]
 pub struct OptionsBuilder {
