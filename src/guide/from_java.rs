@@ -11,6 +11,7 @@
 //! | `Nats.connect(url)` | [`connect(url)`](crate::connect) |
 //! | `Nats.connect(options)` | [`Options::connect`](crate::Options::connect) |
 //! | `Options.Builder` | [`OptionsBuilder`](crate::OptionsBuilder) |
+//! | `new Options.Builder(properties)` | [`Options::from_properties`](crate::Options::from_properties), with the list of all keys; from a file, a map or the environment too |
 //! | `Connection.publish(subject, body)` | [`publish`](crate::Connection::publish) |
 //! | `Connection.publish(subject, replyTo, body)` | [`publish_with_reply`](crate::Connection::publish_with_reply) |
 //! | `Connection.publish(message)` | [`publish_message`](crate::Connection::publish_message) |
@@ -76,4 +77,6 @@
 //! * **A server that refuses us twice is given up alone**; the others are still used.
 //! * **A slow consumer** recovers at half of its limit, so that it does not flap.
 //! * **Listeners may call `close`**, and `Closed` still comes.
+//! * **A property that is misspelt or cannot be had is an error** that says what to use.
+//! * **Subjects are always checked** for what breaks the protocol; strictly on request.
 //! * **No password appears** in a URL that an event or an accessor gives.

@@ -26,7 +26,8 @@ const LAYERS: &str = "
     core            shared traffic flusher attempt receive reader callbacks closing draining
     connection      handle publish looking events
     .               drain request subscription request_many dispatcher listener
-    options         server_list check made builder servers reconnecting sizes wire listening
+    options         server_list check made builder servers reconnecting sizes sockets wire
+    options         listening durations property_text property_keys properties environment
     .               lib
     guide           from_nats from_async_nats from_java
     testing         client_op interest session broker server grammar recorder
