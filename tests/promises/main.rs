@@ -25,8 +25,10 @@ mod support;
 mod consumers;
 mod delivery;
 mod ledger;
+mod liveness;
 mod outages;
 mod requests;
+mod resources;
 
 use std::env;
 use std::time::{Duration, Instant};
@@ -123,6 +125,36 @@ const PROOFS: &[Proof] = &[
         number: "E9",
         promise: "every connection announces each live subscription once",
         run: outages::restored,
+        limits: [minutes(5), minutes(30)],
+    },
+    Proof {
+        number: "F1",
+        promise: "a dead peer blocks nobody for longer than agreed",
+        run: liveness::dead_peers,
+        limits: [minutes(5), minutes(30)],
+    },
+    Proof {
+        number: "F2",
+        promise: "a slow link that is alive is not cut, a dead one is noticed",
+        run: liveness::slow_links,
+        limits: [minutes(5), minutes(30)],
+    },
+    Proof {
+        number: "H2",
+        promise: "what runs out is an error, and recovers",
+        run: resources::exhaustion,
+        limits: [minutes(5), minutes(30)],
+    },
+    Proof {
+        number: "H3",
+        promise: "handles may be dropped in any order",
+        run: resources::drop_orders,
+        limits: [minutes(5), minutes(30)],
+    },
+    Proof {
+        number: "H4",
+        promise: "children get no descriptors",
+        run: resources::children,
         limits: [minutes(5), minutes(30)],
     },
 ];
