@@ -309,6 +309,7 @@ pub mod guide;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+pub use crate::auth::{Challenge, Credentials, Login};
 pub use crate::connection::{Connection, Events, WeakConnection};
 pub use crate::core::{
     ConnectionEvent, ConnectionEventKind, ConnectionStatus, ErrorNotice, ListenerId, Notice,

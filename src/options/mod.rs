@@ -1,9 +1,10 @@
 //! What a connection is to be.
 //!
 //! `builder` is the beginning and the end of the builder; the setters stand by subject in
-//! `servers`, `reconnecting`, `sizes`, `wire` and `listening`; `check` refuses what cannot be used;
-//! `made` holds the result and connects.
+//! `servers`, `authorization`, `signing`, `reconnecting`, `sizes`, `wire` and `listening`; `check`
+//! refuses what cannot be used; `made` holds the result and connects.
 
+mod authorization;
 mod builder;
 mod check;
 mod listening;
@@ -11,6 +12,8 @@ mod made;
 mod reconnecting;
 mod server_list;
 mod servers;
+#[cfg(feature = "nkeys")]
+mod signing;
 mod sizes;
 mod wire;
 

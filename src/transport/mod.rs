@@ -7,5 +7,5 @@ mod stream;
 mod tcp;
 
 pub(crate) use resolve::Resolution;
-pub(crate) use stream::{Cancel, Connector, Stream};
+pub(crate) use stream::{Cancel, Cancelled, Connector, Stream};
 pub(crate) use tcp::{TcpConnector, TcpOptions};

@@ -18,15 +18,15 @@ use crate::support::source::{FoundPath, Source};
 const LAYERS: &str = "
     .               server_error error server_url statistics clock sync outcome random
     protocol        subject headers message info op connect parser handshake
-    .               auth
+    auth            secret nkey jwt creds login sign ways
     transport       stream resolve tcp
     subscriptions   consumer mailbox subscriber requests registry router delivery
     outbox          frames pongs state turn append phases
-    core            notice events keepalive servers threads config life
+    core            notice events keepalive servers threads asking config life
     core            shared traffic flusher attempt receive reader callbacks closing draining
     connection      handle publish looking events
     .               drain request subscription request_many dispatcher listener
-    options         server_list check made builder servers reconnecting sizes wire listening
+    options         server_list check made builder authorization signing servers reconnecting sizes wire listening
     .               lib
     guide           from_nats from_async_nats from_java
     testing         client_op interest session broker server grammar recorder
