@@ -13,7 +13,7 @@
 //! Text outside of the sections, and sections of other names, are passed over. An error names the
 //! part and its line, never its content.
 
-use super::jwt::check_pair;
+use super::jwt::{check_pair, subject_of};
 use super::nkey::UserKey;
 use super::secret::Secret;
 
@@ -47,10 +47,11 @@ impl Creds {
         }
         let (jwt_line, jwt) = jwt.ok_or("it has no section BEGIN NATS USER JWT")?;
         let (seed_line, seed) = seed.ok_or("it has no section BEGIN USER NKEY SEED")?;
+        let bad_jwt = |why| format!("line {jwt_line}: the {JWT} cannot be used: {why}");
+        subject_of(jwt).map_err(bad_jwt)?;
         let key = UserKey::from_seed(seed)
             .map_err(|why| format!("line {seed_line}: the {SEED} cannot be used: {why}"))?;
-        check_pair(jwt, &key.public())
-            .map_err(|why| format!("line {jwt_line}: the {JWT} cannot be used: {why}"))?;
+        check_pair(jwt, &key.public()).map_err(bad_jwt)?;
         Ok(Self { jwt: Secret::new(jwt), key })
     }
 }
@@ -159,7 +160,7 @@ mod tests {
             (file("hush", A_SEED), "line 2: the JWT cannot be used: it has 1 parts"),
             (file(&jwt, "hush"), "line 9: the seed cannot be used: it has 4 characters"),
             (file(&jwt, &A_SEED.replace("L3U", "L4U")), "line 9: the seed cannot be used: its che"),
-            (file(A_SEED, &jwt), "line 9: the seed cannot be used"),
+            (file(A_SEED, &jwt), "line 2: the JWT cannot be used: it has 1 parts"),
             (file(&format!("{jwt}\n{jwt}"), A_SEED), "line 3: the JWT has more than one line"),
             (format!("{good}{good}"), "line 13: a second JWT"),
             (file(&a_jwt("UOTHER"), A_SEED), "line 2: the JWT cannot be used: it is of another"),
@@ -200,7 +201,7 @@ mod tests {
             let text = String::from_utf8_lossy(&bytes);
             read += usize::from(Creds::parse(&text).is_ok());
             let word = text.lines().nth(1).unwrap_or_default();
-            let _ = (UserKey::from_seed(word), super::super::jwt::subject_of(word));
+            let _ = (UserKey::from_seed(word), subject_of(word));
             let _ = super::super::nkey::check_public_user(word);
         }
         assert!(read > 500, "some changes do no harm: {read}");
