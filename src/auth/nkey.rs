@@ -1,9 +1,9 @@
 //! NKeys: Ed25519 keys in base32, with a prefix that says whose they are and a checksum.
 //!
 //! A public key is `prefix, 32 bytes, CRC16`; a seed is `seed prefix and kind in two bytes, 32
-//! bytes, CRC16`. Only seeds and public keys of users are taken: a client is a user, and the seed of
-//! an account or an operator must not lie where a client can read it. What is wrong is told without
-//! any part of the key.
+//! bytes, CRC16`. Only seeds and public keys of users are taken: a client is a user, and the seed
+//! of an account or an operator must not lie where a client can read it. What is wrong is told
+//! without any part of the key.
 //!
 //! Reading needs no feature; signing does.
 

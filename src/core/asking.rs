@@ -1,8 +1,8 @@
 //! Asking who we are, where the answer may take its time: a file, or code of the program.
 //!
 //! It cannot be cut off, so it runs on a thread of its own, `nats-N-creds`, which belongs to the
-//! connection and is left behind when the attempt's deadline passes. There is never more than one: a
-//! later attempt waits for the end of the call that an earlier one left behind, throws its answer
+//! connection and is left behind when the attempt's deadline passes. There is never more than one:
+//! a later attempt waits for the end of the call that an earlier one left behind, throws its answer
 //! away, for it may be out of date and signs another nonce, and asks again.
 //!
 //! Only the reader thread calls `ask`. The asking thread holds nothing but the slot for its answer.

@@ -1,5 +1,5 @@
-//! Who to be: the ways to say it, each a setter; those that need a seed stand in `signing.rs`. Which
-//! fit together is decided in `auth/ways.rs`.
+//! Who to be: the ways to say it, each a setter; those that need a seed stand in `signing.rs`.
+//! Which fit together is decided in `auth/ways.rs`.
 
 use std::error::Error as StdError;
 
@@ -15,8 +15,8 @@ use crate::auth::{
 /// callout is told. User information in the URL of a server (`user:password@` or `token@`) wins
 /// over them: that server is told nothing else.
 ///
-/// What signs needs a nonce from the server. A server that sends none and requires credentials is an
-/// error; one that requires none is told nothing.
+/// What signs needs a nonce from the server. A server that sends none and requires credentials is
+/// an error; one that requires none is told nothing.
 impl OptionsBuilder {
     /// A user with a password, for servers whose URL has none.
     pub fn user_and_password(self, user: impl Into<String>, password: impl Into<String>) -> Self {

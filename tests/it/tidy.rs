@@ -26,7 +26,8 @@ const LAYERS: &str = "
     core            shared traffic flusher attempt receive reader callbacks closing draining
     connection      handle publish looking events
     .               drain request subscription request_many dispatcher listener
-    options         server_list check made builder authorization signing servers reconnecting sizes wire listening
+    options         server_list check made builder authorization signing servers
+    options         reconnecting sizes wire listening
     .               lib
     guide           from_nats from_async_nats from_java
     testing         client_op interest session broker server grammar recorder
@@ -715,7 +716,7 @@ mod samples {
         let above = imports(&[("lib.rs", "//! x\nuse testing::server::Server;")], "lib.rs");
         assert_eq!(above, ["2: a use of testing/server.rs"]);
         let below = "//! x\nuse crate::protocol::{Letter, Unknown};";
-        assert!(imports(&[files[0], ("auth.rs", below)], "auth.rs").is_empty());
+        assert!(imports(&[files[0], ("drain.rs", below)], "drain.rs").is_empty());
     }
 
     #[test]
