@@ -7,7 +7,6 @@ use super::nkey::UserKey;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Logins that are signed here; feature `nkeys`.
-#[cfg_attr(docsrs, doc(cfg(feature = "nkeys")))]
 impl Login {
     /// The user of that seed, who signs the nonce.
     ///

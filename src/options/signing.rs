@@ -13,7 +13,6 @@ use crate::error::{Error, ErrorKind};
 const LARGEST_FILE: u64 = 1 << 20;
 
 /// Who to be, with a seed that signs here; feature `nkeys`.
-#[cfg_attr(docsrs, doc(cfg(feature = "nkeys")))]
 impl OptionsBuilder {
     /// The user of that nkey seed (`SU…`), who is known to the server by the public nkey.
     pub fn nkey_seed(self, seed: impl Into<String>) -> Self {
