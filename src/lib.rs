@@ -186,7 +186,8 @@
 //!
 //! Suppliers, signers, sources and files are asked anew at every attempt: a password, a token or a
 //! credentials file that is replaced while the connection lives counts from its next attempt. A
-//! user who expires or is revoked loses the connection and comes back as who the source says then.
+//! user who expires or is revoked loses the connection and comes back as who the source says then;
+//! where that may lag behind, [`ignore_authorization_abort`] goes on asking.
 //!
 //! ```
 //! # #[cfg(feature = "testing")]
@@ -223,6 +224,7 @@
 //! [`jwt_and_seed`]: OptionsBuilder::jwt_and_seed
 //! [`jwt_and_signer`]: OptionsBuilder::jwt_and_signer
 //! [`credentials_source`]: OptionsBuilder::credentials_source
+//! [`ignore_authorization_abort`]: OptionsBuilder::ignore_authorization_abort
 //!
 //! # Threads and blocking
 //!

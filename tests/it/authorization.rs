@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+#[cfg(unix)]
+use std::{fs, path::Path, process::Command};
 
 use nats_blocking::testing::{Happening, Recorder};
 use nats_blocking::{
@@ -323,6 +325,30 @@ fn a_source_that_never_answers_costs_the_connect_timeout() {
         assert!(error.attempts()[0].cause().is_timeout(), "{error}");
         assert!(started.elapsed() < LIMIT, "{:?}", started.elapsed());
         gate.open();
+    });
+}
+
+/// A pipe that nobody writes to stands for a file system that has gone away.
+#[test]
+#[cfg(unix)]
+fn a_credentials_file_that_cannot_be_read_to_its_end_costs_the_connect_timeout() {
+    within(LIMIT * 4, "pipe", || {
+        let name = format!("authorization-{}.pipe", std::process::id());
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+        let server = ScriptedServer::always(asking());
+        let started = Instant::now();
+        let error = quick(server.url())
+            .connect_timeout(Duration::from_millis(200))
+            .close_timeout(Duration::from_millis(200))
+            .credentials_file(&path)
+            .connect()
+            .unwrap_err();
+        assert!(error.attempts()[0].cause().is_timeout(), "{error}");
+        assert!(started.elapsed() < LIMIT, "{:?}", started.elapsed());
+        // The reading end is held by the call that was left behind; this lets it end.
+        drop(fs::OpenOptions::new().write(true).open(&path).unwrap());
+        fs::remove_file(&path).unwrap();
     });
 }
 

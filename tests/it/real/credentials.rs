@@ -205,6 +205,41 @@ fn a_user_whose_jwt_expires_comes_back_with_a_fresh_credentials_file() {
 }
 
 #[test]
+fn a_user_whose_fresh_jwt_is_late_is_given_up_or_waited_for() {
+    within(Duration::from_secs(90), "late", || {
+        let realm = Realm::start();
+        let user = Key::user();
+        let (file, stale) = (File::new("late"), File::new("stale"));
+        for file in [&file, &stale] {
+            file.write(&realm.account.creds(&user, Some(Duration::from_secs(2))));
+        }
+        let patient = realm.options().ignore_authorization_abort();
+        let patient = Client::connect(patient.credentials_file(&file.0));
+        let given_up = Client::connect(realm.options().credentials_file(&stale.0));
+        let cause = given_up.wait_closed(LIMIT).unwrap().expect("refused");
+        assert!(cause.is_authorization(), "{cause}");
+        given_up.finish();
+        patient.wait_count(3, reconnect_failed);
+        file.write(&realm.account.creds(&user, None));
+        patient.wait(reconnected);
+        patient.round_trip("a");
+        patient.finish();
+    });
+}
+
+#[test]
+fn a_jwt_may_be_longer_than_a_control_line() {
+    within(Duration::from_secs(60), "long", || {
+        let (operator, account, user) = (Operator::new(), Account::new(), Key::user());
+        let config = Config::new().operator(&operator, &[&account]).max_control_line(65_536);
+        let server = NatsServer::start(&config);
+        let jwt = account.long_user_jwt(&user, 10_000);
+        assert!(jwt.len() > 10_000);
+        accepted(quick(server.url()).jwt_and_seed(jwt, user.seed()));
+    });
+}
+
+#[test]
 fn a_missing_and_a_malformed_file_are_failed_attempts_that_name_the_path() {
     within(Duration::from_secs(90), "missing", || {
         let mut realm = Realm::start();

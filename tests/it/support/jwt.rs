@@ -154,6 +154,15 @@ impl Account {
         self.key.jwt("user", user, expires, &nats)
     }
 
+    /// The JWT of a user, so many characters long at least.
+    pub(crate) fn long_user_jwt(&self, user: &Key, length: usize) -> String {
+        let nats = json!({
+            "pub": {}, "sub": {}, "subs": -1, "data": -1, "payload": -1,
+            "tags": ["x".repeat(length)], "type": "user", "version": 2,
+        });
+        self.key.jwt("user", user, None, &nats)
+    }
+
     /// The text of a credentials file of a user, valid for ever or for that time.
     pub(crate) fn creds(&self, user: &Key, valid: Option<Duration>) -> String {
         creds(&self.user_jwt(user, valid), &user.seed())
