@@ -28,6 +28,9 @@ use crate::error::{Error, ErrorKind, Result};
 /// attempt still runs, a later attempt waits for its end before it asks again. `close` waits for it
 /// no longer than the close time-out.
 ///
+/// The connection keeps it until it is itself dropped. One that needs its own connection keeps a
+/// [`WeakConnection`](crate::WeakConnection), which holds nothing open.
+///
 /// # Errors
 ///
 /// An error, or a panic, is a failed attempt, told as any other:

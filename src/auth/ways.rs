@@ -111,19 +111,10 @@ impl Login {
     }
 }
 
-/// An error of ours stays what it is; one of the program becomes the source of ours.
+/// The error of a way. What it says is a source and not a cause: that another server refused
+/// somebody there is no refusal by this one.
 fn failed(name: &str, error: Failure) -> Error {
-    match error.downcast::<Error>() {
-        Ok(own) => {
-            let text = format!("{name}: {own}");
-            if own.kind() == ErrorKind::Credentials {
-                Error::new(ErrorKind::Credentials, text)
-            } else {
-                Error::caused_by(ErrorKind::Credentials, text, *own)
-            }
-        }
-        Err(error) => Error::with_source(ErrorKind::Credentials, format!("{name}: {error}"), error),
-    }
+    Error::with_source(ErrorKind::Credentials, format!("{name}: {error}"), error)
 }
 
 impl fmt::Debug for Authorization {
@@ -136,6 +127,7 @@ impl fmt::Debug for Authorization {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::server_error::ServerError;
 
     fn way(name: &'static str, role: Role) -> Way {
         Way::own(name, role, move |_: &Challenge| Ok(Login::new().token(name)))
@@ -188,5 +180,17 @@ mod tests {
         assert_eq!(error.to_string(), "credentials_source: out of order");
         assert!(std::error::Error::source(&error).is_some());
         assert!(ways.is_foreign());
+    }
+
+    #[test]
+    fn a_refusal_that_a_source_met_elsewhere_is_none_of_this_server() {
+        let refusal = || Error::from(ServerError::parse("Authorization Violation"));
+        assert!(refusal().is_authorization());
+        let mut ways = Authorization::default();
+        let refused = move |_: &Challenge| Err(refusal().into());
+        ways.set(Way::foreign("credentials_source", Role::Alone, refused));
+        let error = ways.ask(&Challenge::new(String::new(), None, false)).expect_err("a fault");
+        assert!(!error.is_authorization() && error.server_error().is_none());
+        assert!(error.to_string().contains("Authorization Violation"), "{error}");
     }
 }
