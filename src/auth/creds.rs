@@ -183,10 +183,10 @@ mod tests {
         };
         let good = file(&own_jwt(), A_SEED);
         let mut read = 0;
-        for round in 0..100_000 {
-            let mut bytes = match round % 4 {
-                0 => (0..draw(200)).map(|_| draw(256) as u8).collect(),
-                1 => (0..draw(80)).map(|_| b"SUAB.-\neyJ=0\r \xFF"[draw(15)]).collect(),
+        for round in 0..110_000 {
+            let mut bytes = match round % 11 {
+                0..5 => (0..draw(200)).map(|_| draw(256) as u8).collect(),
+                5..10 => (0..draw(80)).map(|_| b"SUAB.-\neyJ=0\r \xFF"[draw(15)]).collect(),
                 _ => good.clone().into_bytes(),
             };
             for _ in 0..=draw(4) {
@@ -204,6 +204,6 @@ mod tests {
             let _ = (UserKey::from_seed(word), subject_of(word));
             let _ = super::super::nkey::check_public_user(word);
         }
-        assert!(read > 500, "some changes do no harm: {read}");
+        assert!(read > 200, "some changes do no harm: {read}");
     }
 }
