@@ -171,12 +171,70 @@
 //! The *first* connect is different: it tries each server once and fails with the cause for each
 //! ([`Error::attempts`]).
 //!
+//! # Authorization
+//!
+//! Who the program is, is said in the URL of a server (`nats://user:password@host`,
+//! `nats://token@host`), which counts for that server and those that it announces, or with one of
+//! the options, which count for all servers whose URL says nothing:
+//!
+//! | the server knows | options |
+//! | --- | --- |
+//! | user and password | [`user_and_password`], [`user_and_password_supplier`] |
+//! | a token | [`token`], [`token_supplier`] |
+//! | public nkeys | [`nkey_seed`], [`nkey_and_signer`] |
+//! | an operator's accounts | [`credentials_file`], [`credentials`], [`jwt_and_seed`] |
+//! | the same, signed elsewhere | [`jwt_and_signer`] |
+//! | any of these | [`credentials_source`] with a [`Credentials`] of the program |
+//!
+//! Suppliers, signers, sources and files are asked anew at every attempt: a password, a token or a
+//! credentials file that is replaced while the connection lives counts from its next attempt. A
+//! user who expires or is revoked loses the connection and comes back as who the source says then;
+//! where that may lag behind, [`ignore_authorization_abort`] goes on asking.
+//!
+//! ```
+//! # #[cfg(feature = "testing")]
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use nats_blocking::{Challenge, Login, Options, testing::Server};
+//!
+//! let server = Server::builder().user("joe", "s3cret").start()?;
+//! let connection = Options::builder()
+//!     .server(server.url())
+//!     .credentials_source(|challenge: &Challenge| {
+//!         // From wherever the program keeps it. What signs would sign `challenge.nonce()?`.
+//!         println!("asked by {}", challenge.server());
+//!         Ok(Login::new().user_and_password("joe", "s3cret"))
+//!     })
+//!     .connect()?;
+//! # Ok(())
+//! # }
+//! # #[cfg(not(feature = "testing"))]
+//! # fn main() {}
+//! ```
+//!
+//! What cannot be used is refused by [`build`](OptionsBuilder::build), or, where it comes at an
+//! attempt, makes that attempt fail with an error of kind [`Credentials`](ErrorKind::Credentials).
+//! Neither shows what it is about, only the part and the line.
+//!
+//! [`user_and_password`]: OptionsBuilder::user_and_password
+//! [`user_and_password_supplier`]: OptionsBuilder::user_and_password_supplier
+//! [`token`]: OptionsBuilder::token
+//! [`token_supplier`]: OptionsBuilder::token_supplier
+//! [`nkey_seed`]: OptionsBuilder::nkey_seed
+//! [`nkey_and_signer`]: OptionsBuilder::nkey_and_signer
+//! [`credentials_file`]: OptionsBuilder::credentials_file
+//! [`credentials`]: OptionsBuilder::credentials
+//! [`jwt_and_seed`]: OptionsBuilder::jwt_and_seed
+//! [`jwt_and_signer`]: OptionsBuilder::jwt_and_signer
+//! [`credentials_source`]: OptionsBuilder::credentials_source
+//! [`ignore_authorization_abort`]: OptionsBuilder::ignore_authorization_abort
+//!
 //! # Threads and blocking
 //!
 //! A connection has three threads, `nats-N-reader`, `nats-N-flusher` and `nats-N-callback` (N is
 //! its number in the process), and one more for each dispatcher. While it drains there is one more,
 //! and a host name is looked up on a short-lived `nats-resolve`, which is left behind if the
-//! system's resolver does not answer. Every call may be made from any thread. What blocks says how
+//! system's resolver does not answer. Credentials that have to be asked are asked on a short-lived
+//! `nats-N-creds`. Every call may be made from any thread. What blocks says how
 //! long; only [`Subscription::next`], its `iter` and [`Connection::events`] wait without a limit,
 //! and they end when the connection closes.
 //!
@@ -195,7 +253,7 @@
 //! by, a line for people, and a chain of sources. What the server says is a typed [`ServerError`].
 //! A subject, a URL, a header or an option that cannot be used is refused before anything is sent,
 //! and the text names the offending part. No error, event, log line or `Debug` output shows a
-//! password, a token or a payload.
+//! password, a token, a seed, a JWT or a payload.
 //!
 //! ```
 //! # #[cfg(feature = "testing")]
@@ -279,8 +337,8 @@
 //!
 //! # Not here
 //!
-//! Not yet: TLS, WebSocket, NKeys, JWT and credentials files, JetStream, Key-Value, Object Store,
-//! services, and retrying the first connect. A server that requires TLS is refused with an error of
+//! Not yet: TLS, WebSocket, JetStream, Key-Value, Object Store, services, and retrying the first
+//! connect. A server that requires TLS is refused with an error of
 //! kind [`Tls`](ErrorKind::Tls); credentials are never sent to it in clear.
 
 mod auth;
@@ -311,6 +369,7 @@ pub mod guide;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+pub use crate::auth::{Challenge, Credentials, Login};
 pub use crate::connection::{Connection, Events, WeakConnection};
 pub use crate::core::{
     ConnectionEvent, ConnectionEventKind, ConnectionStatus, ErrorNotice, ListenerId, Notice,

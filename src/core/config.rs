@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::servers::PoolPolicy;
-use crate::auth::Credentials;
+use crate::auth::Authorization;
 use crate::outbox::OutboxConfig;
 use crate::protocol::Limits;
 use crate::server_url::ServerUrl;
@@ -15,7 +15,7 @@ use crate::transport::TcpOptions;
 pub(crate) struct Config {
     pub(crate) name: Option<String>,
     pub(crate) servers: Vec<ServerUrl>,
-    pub(crate) credentials: Credentials,
+    pub(crate) authorization: Authorization,
     pub(crate) pool: PoolPolicy,
     /// False: the first loss ends the connection.
     pub(crate) reconnect: bool,

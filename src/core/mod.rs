@@ -11,9 +11,11 @@
 //! ```
 //!
 //! Three threads a connection: *reader*, *flusher*, *callback*. The first two never run code of the
-//! program. The order of locks is that of [`crate::sync::Rank`]; no lock is held during socket IO,
-//! name resolution, code of the program or a join.
+//! program; credentials of the program are asked on a fourth, short-lived one. The order of locks
+//! is that of [`crate::sync::Rank`]; no lock is held during socket IO, name resolution, code of the
+//! program or a join.
 
+mod asking;
 mod attempt;
 mod callbacks;
 mod closing;

@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
+use super::asking::Asking;
 use super::config::Config;
 use super::events::Hub;
 use super::life::{ConnectionStatus, Life};
@@ -32,6 +33,8 @@ pub(crate) struct Core {
     pub(crate) connector: Box<dyn Connector>,
     /// Cuts off an attempt to connect.
     pub(crate) cancel: Arc<Cancel>,
+    /// The call to the credentials of the program, while there is one.
+    pub(super) asking: Asking,
     pub(super) life: Mutex<Life>,
     /// Anything in `life` changed.
     pub(super) changed: Condvar,
@@ -62,6 +65,7 @@ impl Core {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             connector,
             cancel: Arc::new(Cancel::new()),
+            asking: Asking::new(),
             life: Mutex::new(Rank::Life, Life::new(pool, random)),
             changed: Condvar::new(),
             registry: Registry::new(),

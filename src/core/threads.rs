@@ -1,7 +1,8 @@
 //! The threads of one connection: who runs, and waiting until they have ended.
 //!
-//! `reader` and `flusher` never run code of the program; `callback` and the dispatchers do, so the
-//! first two always end soon after they are told to, the others when the program's code returns.
+//! `reader` and `flusher` never run code of the program; `callback`, the dispatchers and the
+//! short-lived `creds` do, so the first two always end soon after they are told to, the others when
+//! the program's code returns.
 //! Only threads that have ended are joined, so a join never waits.
 
 use std::thread::JoinHandle;

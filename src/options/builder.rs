@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::check::check;
 use super::made::Options;
 use super::server_list::ServerList;
-use crate::auth::Credentials;
+use crate::auth::Authorization;
 use crate::connection::Connection;
 use crate::core::{Config, PoolPolicy};
 use crate::error::{Error, ErrorKind, Result};
@@ -65,7 +65,7 @@ impl Default for OptionsBuilder {
         let config = Config {
             name: None,
             servers: Vec::new(),
-            credentials: Credentials::default(),
+            authorization: Authorization::default(),
             pool: PoolPolicy {
                 max_attempts: None,
                 keep_order: false,

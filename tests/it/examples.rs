@@ -4,6 +4,7 @@
 //! of their own here: what a person reads must be in order, not only what a listener is told.
 
 use std::env;
+use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -12,7 +13,8 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crate::support::cluster::Cluster;
-use crate::support::nats_server::NatsServer;
+use crate::support::jwt::{Account, Key, Operator};
+use crate::support::nats_server::{Config, NatsServer};
 use crate::support::wait::{Signal, poll};
 
 /// For everything that takes milliseconds or a few seconds on an idle machine.
@@ -379,17 +381,44 @@ fn the_small_examples_run_alone() {
 #[test]
 fn options_from_a_file_and_the_environment_are_printed_without_secrets() {
     let path = format!("{}/example-{}.properties", env!("CARGO_TARGET_TMPDIR"), std::process::id());
-    std::fs::write(&path, "io.nats.client.token = canary\nio.nats.client.maxpings = 7\n").unwrap();
+    fs::write(&path, "io.nats.client.token = canary\nio.nats.client.maxpings = 7\n").unwrap();
     let variables =
         [("NATS_URL", "nats://user:canary@set.by.the.variable"), ("NATS_TIMEOUT", "9s")];
     let lines = Example::start_with("options", &[&path], &variables).finish().join("\n");
-    std::fs::remove_file(&path).unwrap();
-    for part in ["nats://set.by.the.variable:4222", "connect_timeout: 9s", "Secret(…)", "7"] {
+    fs::remove_file(&path).unwrap();
+    for part in ["nats://set.by.the.variable:4222", "connect_timeout: 9s", "\"token\"", "7"] {
         assert!(lines.contains(part), "no {part} in {lines}");
     }
     assert!(!lines.contains("canary") && !lines.contains("localhost"), "{lines}");
     let alone = run("options", &[]).join("\n");
     assert!(alone.contains("reconnect_wait: 500ms") && !alone.contains("never shown"), "{alone}");
+}
+
+#[test]
+fn authorization_is_let_in_with_each_kind_of_credentials() {
+    let expected = [
+        "let in with a password",
+        "refused with the wrong password: true",
+        "asked by a server: true",
+        "asked by a server: true",
+        "let in with the next password",
+        "let in with a token",
+    ];
+    assert_eq!(run("authorization", &[]), expected);
+
+    let (operator, account, user) = (Operator::new(), Account::new(), Key::user());
+    let realm = NatsServer::start(&Config::new().operator(&operator, &[&account]));
+    let nkeys = NatsServer::start(&Config::new().nkey(&user.public()));
+    for (server, way, text) in
+        [(&realm, "creds", account.creds(&user, None)), (&nkeys, "nkey", user.seed())]
+    {
+        let name = format!("example-{}-{way}", std::process::id());
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        fs::write(&path, text).unwrap();
+        let arguments = ["--server", &server.url(), way, &path.to_string_lossy()];
+        assert_eq!(run("authorization", &arguments), [format!("let in with {way}")]);
+        fs::remove_file(path).unwrap();
+    }
 }
 
 #[test]

@@ -12,6 +12,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod authorization;
 mod callbacks;
 mod conformance;
 mod corpus;

@@ -6,6 +6,7 @@
 //! | `signals` | it is stopped and continued, terminated, told to leave |
 //! | `limits` | it has limits, and lowers them |
 //! | `authorization` | it asks who we are, and changes its mind |
+//! | `credentials` | it knows nkeys and JWTs, which change |
 //! | `permissions` | it forbids some subjects |
 //! | `cluster` | it is one of three |
 //! | `old_server` | it is older than the pinned one |
@@ -14,6 +15,7 @@
 
 mod authorization;
 mod cluster;
+mod credentials;
 mod limits;
 mod old_server;
 mod permissions;
