@@ -275,6 +275,15 @@
 //! | info | the other events |
 //! | debug | attempts to reconnect and their failures, every error notice |
 //!
+//! # Features
+//!
+//! None is on by default.
+//!
+//! * `testing`: the module above.
+//! * `crossbeam-channel`: `ready()` on [`Subscription`], [`SubscriptionSet`] and [`Events`], a
+//!   receiver for `select!` beside the program's own channels. Its type is that of
+//!   crossbeam-channel 0.5, which is before 1.0: when that crate goes on, this one breaks with it.
+//!
 //! # Not here
 //!
 //! Not yet: TLS, WebSocket, NKeys, JWT and credentials files, JetStream, Key-Value, Object Store,
@@ -282,6 +291,7 @@
 //! kind [`Tls`](ErrorKind::Tls); credentials are never sent to it in clear.
 
 mod auth;
+mod bell;
 mod clock;
 mod connection;
 mod core;
@@ -300,6 +310,7 @@ mod server_error;
 mod server_url;
 mod statistics;
 mod subscription;
+mod subscription_set;
 mod subscriptions;
 mod sync;
 mod transport;
@@ -323,7 +334,10 @@ pub use crate::request_many::{Gather, Replies};
 pub use crate::server_error::{RefusedOperation, ServerError, ServerErrorKind};
 pub use crate::statistics::Statistics;
 pub use crate::subscription::{IntoIter, Iter, Subscription, TimeoutIter, TryIter};
-pub use crate::subscriptions::{Consumer, ConsumerStatus, ConsumerView, PendingLimits};
+pub use crate::subscription_set::{SetIter, SetKey, SubscriptionSet};
+pub use crate::subscriptions::{
+    Consumer, ConsumerStatus, ConsumerView, End as EndReason, PendingLimits, SubscriptionEnd,
+};
 
 /// The README's programs, compiled with the documentation tests.
 #[cfg(doctest)]

@@ -134,6 +134,51 @@ impl Connection {
         self.core().flush(clock::after(timeout))
     }
 
+    /// Waits until every handler has returned for all messages that had arrived before this call,
+    /// and every listener for all that it had been told. Messages that arrive later, and those of
+    /// pull subscriptions, are not waited for. A [`flush`](Self::flush) before it makes sure that
+    /// all that the server had sent has arrived.
+    ///
+    /// # Blocking
+    ///
+    /// Up to `timeout`. Not for listeners and handlers of this connection.
+    ///
+    /// # Errors
+    ///
+    /// [`Timeout`](crate::ErrorKind::Timeout); [`Closed`](crate::ErrorKind::Closed) if the
+    /// connection has ended, or ends meanwhile; [`Misuse`](crate::ErrorKind::Misuse) in a listener
+    /// or handler, which would wait for itself.
+    ///
+    /// ```
+    /// # #[cfg(feature = "testing")]
+    /// # fn main() -> Result<(), nats_blocking::Error> {
+    /// use std::sync::Arc;
+    /// use std::sync::atomic::{AtomicU32, Ordering};
+    /// use std::time::Duration;
+    ///
+    /// use nats_blocking::testing::Server;
+    ///
+    /// let server = Server::start()?;
+    /// let connection = nats_blocking::connect(server.url())?;
+    /// let handled = Arc::new(AtomicU32::new(0));
+    /// let counter = Arc::clone(&handled);
+    /// let dispatcher = connection.dispatcher(move |_, _| {
+    ///     counter.fetch_add(1, Ordering::SeqCst);
+    /// })?;
+    /// dispatcher.subscribe("jobs")?;
+    /// connection.publish("jobs", "one")?;
+    /// connection.flush()?;
+    /// connection.barrier(Duration::from_secs(5))?;
+    /// assert_eq!(handled.load(Ordering::SeqCst), 1);
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "testing"))]
+    /// # fn main() {}
+    /// ```
+    pub fn barrier(&self, timeout: Duration) -> Result<()> {
+        self.core().barrier(clock::after(timeout))
+    }
+
     /// The time of one round trip to the server, through the outbox.
     ///
     /// # Blocking

@@ -15,12 +15,14 @@
 //! name resolution, code of the program or a join.
 
 mod attempt;
+mod barrier;
 mod callbacks;
 mod closing;
 mod config;
 mod draining;
 mod events;
 mod flusher;
+mod hooks;
 mod keepalive;
 mod life;
 mod notice;

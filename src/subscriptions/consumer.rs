@@ -91,10 +91,13 @@ pub trait Consumer: fmt::Debug + Send + Sync {
 
 /// Why a subscription takes no more messages.
 #[derive(Debug, Clone)]
-pub(crate) enum End {
+#[non_exhaustive]
+pub enum End {
+    /// The program unsubscribed, or dropped it.
     Unsubscribed,
     /// The number of messages asked for has arrived.
     Completed,
+    /// It, or its dispatcher or connection, was drained.
     Drained,
     /// The connection has ended, with the cause unless the program closed it.
     Closed(Option<Error>),
@@ -114,6 +117,46 @@ impl End {
                 cause.clone(),
             ),
         }
+    }
+}
+
+/// The end of a subscription, as told to the closure of
+/// [`Subscription::on_closed`](crate::Subscription::on_closed).
+#[derive(Debug, Clone)]
+pub struct SubscriptionEnd {
+    consumer: ConsumerView,
+    reason: End,
+}
+
+impl SubscriptionEnd {
+    pub(crate) fn new(consumer: ConsumerView, reason: End) -> Self {
+        Self { consumer, reason }
+    }
+
+    /// The subscription: its sid and subject, what it delivered and dropped.
+    pub fn consumer(&self) -> &ConsumerView {
+        &self.consumer
+    }
+
+    /// The number of the subscription.
+    pub fn sid(&self) -> u64 {
+        self.consumer.id()
+    }
+
+    /// The subject of the subscription.
+    pub fn subject(&self) -> String {
+        self.consumer.subject()
+    }
+
+    /// Why it ended. The first reason counts: one that was complete and then dropped is complete.
+    pub fn reason(&self) -> &End {
+        &self.reason
+    }
+}
+
+impl fmt::Display for SubscriptionEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sid {}, subject '{}': {}", self.sid(), self.subject(), self.reason.error())
     }
 }
 

@@ -31,7 +31,9 @@ macro_rules! conformance {
 
 mod backend;
 
+mod barrier;
 mod close;
+mod closed_hook;
 mod dispatcher;
 mod drain;
 mod flush;
@@ -45,3 +47,4 @@ mod reconnect;
 mod request;
 mod slow_consumer;
 mod subscribe;
+mod subscription_set;
