@@ -328,7 +328,10 @@ pub use crate::error::{ConnectAttempt, Error, ErrorKind, Result};
 pub use crate::listener::{ConnectionListener, ErrorListener};
 pub use crate::options::{Options, OptionsBuilder, ServerList, connect};
 pub use crate::outbox::{OutboxPolicy, ReconnectBuffer};
-pub use crate::protocol::{Headers, Message, ServerInfo, Status, subject_matches};
+pub use crate::protocol::{
+    Headers, Message, ServerInfo, Status, check_header, check_publish as check_publish_subject,
+    check_queue as check_queue_group, check_subscribe as check_subscribe_subject, subject_matches,
+};
 pub use crate::request::PendingReply;
 pub use crate::request_many::{Gather, Replies};
 pub use crate::server_error::{RefusedOperation, ServerError, ServerErrorKind};

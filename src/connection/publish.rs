@@ -85,11 +85,22 @@ impl Connection {
     /// [`Misuse`](crate::ErrorKind::Misuse) if the message has no reply subject; otherwise those of
     /// [`publish`](Self::publish).
     pub fn respond(&self, message: &Message, payload: impl AsRef<[u8]>) -> Result<()> {
-        let Some(reply) = message.reply() else {
-            let text = "the message has no reply subject: nobody waits for an answer";
-            return Err(Error::new(crate::error::ErrorKind::Misuse, text));
-        };
-        self.publish_parts(reply, None, None, payload.as_ref())
+        self.publish_parts(reply_of(message)?, None, None, payload.as_ref())
+    }
+
+    /// Answers a request, with headers. Otherwise like [`respond`](Self::respond).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`respond`](Self::respond), and
+    /// [`HeadersUnsupported`](crate::ErrorKind::HeadersUnsupported).
+    pub fn respond_with_headers(
+        &self,
+        message: &Message,
+        headers: &Headers,
+        payload: impl AsRef<[u8]>,
+    ) -> Result<()> {
+        self.publish_parts(reply_of(message)?, None, Some(headers), payload.as_ref())
     }
 
     fn publish_parts(
@@ -193,7 +204,27 @@ impl Connection {
         self.core().rtt(clock::after(FLUSH_TIMEOUT))
     }
 
-    /// A subject that nobody else uses: the inbox prefix and 22 random letters and digits.
+    /// A subject that nobody else uses: the
+    /// [inbox prefix](crate::OptionsBuilder::inbox_prefix), `_INBOX` by default, and 22 random
+    /// letters and digits. Subscribe to it to get replies by hand.
+    ///
+    /// ```
+    /// # #[cfg(feature = "testing")]
+    /// # fn main() -> Result<(), nats_blocking::Error> {
+    /// use nats_blocking::{Options, testing::Server};
+    ///
+    /// let server = Server::start()?;
+    /// let connection = Options::builder().server(server.url()).inbox_prefix("mine").connect()?;
+    /// let inbox = connection.new_inbox()?;
+    /// assert!(inbox.starts_with("mine.") && inbox != connection.new_inbox()?);
+    /// let replies = connection.subscribe(&inbox)?;
+    /// connection.publish_with_reply("who.is.there", &inbox, "")?;
+    /// # drop(replies);
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "testing"))]
+    /// # fn main() {}
+    /// ```
     ///
     /// # Errors
     ///
@@ -201,4 +232,12 @@ impl Connection {
     pub fn new_inbox(&self) -> Result<String> {
         Ok(format!("{}.{}", self.core().config.inbox_prefix, random::unique()?))
     }
+}
+
+/// The subject to answer to.
+fn reply_of(message: &Message) -> Result<&str> {
+    message.reply().ok_or_else(|| {
+        let text = "the message has no reply subject: nobody waits for an answer";
+        Error::new(crate::error::ErrorKind::Misuse, text)
+    })
 }

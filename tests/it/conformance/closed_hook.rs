@@ -4,9 +4,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 
 use nats_blocking::testing::Happening;
-use nats_blocking::{
-    Connection, ConnectionEventKind, Consumer, EndReason, ErrorKind, SubscriptionEnd,
-};
+use nats_blocking::{Connection, ConnectionEventKind, EndReason, ErrorKind, SubscriptionEnd};
 
 use super::backend::{Backend, Client, LIMIT, numbers, text_of, texts};
 use crate::support::wait::Gate;
@@ -219,7 +217,7 @@ fn every_end_comes_before_closed_and_nothing_after_it(backend: &Backend) {
     let client = backend.client_with(|options| {
         options.on_closed(move |_, event| {
             assert!(matches!(event.kind(), ConnectionEventKind::Closed { .. }));
-            let _ = closed.send("closed".to_owned());
+            let _ = closed.send("Closed".to_owned());
         })
     });
     let dispatcher = client.dispatcher(|_, _| ()).unwrap();
@@ -242,7 +240,7 @@ fn every_end_comes_before_closed_and_nothing_after_it(backend: &Backend) {
     client.close();
     drop((subscriptions, dispatcher));
     let mut all: Vec<String> = Vec::new();
-    while all.last().is_none_or(|last| last != "closed") {
+    while all.last().is_none_or(|last| last != "Closed") {
         all.push(told.recv_timeout(LIMIT).unwrap());
     }
     assert_eq!(all.len(), 21);

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use nats_blocking::{
-    Consumer, ConsumerStatus, ErrorKind, Message, PendingLimits, Result, SetKey, SubscriptionSet,
+    ConsumerStatus, ErrorKind, Message, PendingLimits, Result, SetKey, SubscriptionSet,
 };
 
 use super::backend::{Backend, LIMIT, Setup, kind, numbers, text, text_of};
