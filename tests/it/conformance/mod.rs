@@ -45,6 +45,7 @@ mod outbox;
 mod publish;
 mod reconnect;
 mod request;
+mod select;
 mod slow_consumer;
 mod subscribe;
 mod subscription_set;
