@@ -14,6 +14,7 @@
 //! | [`Connection`] | a cheap handle to one connection; clone it for every thread |
 //! | [`Subscription`] | interest in a subject, read by the program: `next`, `iter` |
 //! | [`Dispatcher`] | a thread of its own that calls a handler for each message, in order |
+//! | [`SubscriptionSet`] | many subscriptions, of one connection or several, read by one thread |
 //! | queue group | subscriptions that share: each message goes to one of the group |
 //! | request | a message with a reply subject, and the first answer to it |
 //! | outbox | what has been published and is not written yet |
@@ -150,6 +151,10 @@
 //!    the server confirmed the end of their subscription, what was published is flushed, then the
 //!    connection closes. If its time is over before that, its outcome says so.
 //!
+//! [`Subscription::on_closed`] and [`Dispatcher::on_closed`] tell that a subscription has ended, why,
+//! and, for handlers, that its last message has been handled. [`Connection::barrier`] waits until
+//! handlers and listeners have worked off what had arrived.
+//!
 //! A subscription that reads too slowly reaches its [`PendingLimits`]; then its newest messages are
 //! dropped and counted, and listeners hear of it once, and again when it has recovered.
 //!
@@ -175,8 +180,8 @@
 //! its number in the process), and one more for each dispatcher. While it drains there is one more,
 //! and a host name is looked up on a short-lived `nats-resolve`, which is left behind if the
 //! system's resolver does not answer. Every call may be made from any thread. What blocks says how
-//! long; only [`Subscription::next`], its `iter` and [`Connection::events`] wait without a limit,
-//! and they end when the connection closes.
+//! long; only [`Subscription::next`], [`SubscriptionSet::next`], their `iter` and
+//! [`Connection::events`] wait without a limit, and they end when the connection closes.
 //!
 //! * `publish` does not wait for the socket; for room in a full outbox up to 2 s by default
 //!   ([`OutboxPolicy`]), but not on the connection's own threads, where it fails at once.

@@ -169,8 +169,8 @@ impl Connection {
         self.send(outgoing, Urgency::Idle)
     }
 
-    /// Sends a message as a request, with its headers, and returns at once; its own reply subject is
-    /// not used. Otherwise like [`send_request`](Self::send_request).
+    /// Sends a message as a request, with its headers, and returns at once; its own reply subject
+    /// is not used. Otherwise like [`send_request`](Self::send_request).
     ///
     /// # Errors
     ///

@@ -335,8 +335,8 @@ impl fmt::Debug for Headers {
     }
 }
 
-/// Checks a header line, as [`Headers::append`] does: the name is visible ASCII without a colon, and
-/// the value holds no CR, LF and NUL.
+/// Checks a header line, as [`Headers::append`] does: the name is visible ASCII without a colon,
+/// and the value holds no CR, LF and NUL.
 ///
 /// ```
 /// use nats_blocking::check_header;
@@ -585,7 +585,7 @@ mod tests {
         let other = headers(&[("b", "2"), ("a", "3")]);
         some.try_extend(&other).unwrap();
         assert_eq!(list(&some), [("a", "1"), ("b", "2"), ("a", "3")]);
-        let copy: std::collections::HashSet<_> = [some.clone(), some.clone()].into();
+        let copy: HashSet<_> = [some.clone(), some.clone()].into();
         assert!(copy.len() == 1 && copy.contains(&some) && !copy.contains(&other));
     }
 

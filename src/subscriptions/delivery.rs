@@ -18,8 +18,8 @@ impl Drop for Delivered<'_> {
 }
 
 /// Hands out messages, in order, until the mailbox ends; returns after the current message if it
-/// was cut short. `handle` gives back whose message it was; `last` is called for a subscription that
-/// has ended, after each further message of it.
+/// was cut short. `handle` gives back whose message it was; `last` is called for a subscription
+/// that has ended, after each further message of it.
 pub(crate) fn deliver(
     inbox: &Inbox,
     mut handle: impl FnMut(Item) -> Arc<Subscriber>,

@@ -189,7 +189,10 @@ fn each_subscription_of_a_dispatcher_may_have_a_limit_of_its_own(backend: &Backe
     assert_eq!(look(wide).pending_limits(), dispatcher.pending_limits());
     assert_eq!((look(narrow).pending_messages(), look(narrow).dropped()), (3, 7));
     assert_eq!((look(wide).pending_messages(), look(wide).dropped()), (10, 0));
-    let told = |happening: &Happening| matches!(happening, Happening::SlowConsumer { id, .. } if *id == narrow);
+    let told = |happening: &Happening| match happening {
+        Happening::SlowConsumer { id, .. } => *id == narrow,
+        _ => false,
+    };
     client.recorder.wait_for(LIMIT, told).unwrap();
     // Those of the dispatcher are set for all, the present ones too.
     let all = PendingLimits::new(20, 2_000);
