@@ -27,7 +27,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     // Another part of the program: publishes, and says so.
     let (other, done) = (connection.clone(), commands.clone());
-    let worker = thread::spawn(move || -> Result<(), nats_blocking::Error> {
+    let work = move || -> Result<(), nats_blocking::Error> {
         for number in 1..=3 {
             other.publish("ticks", format!("tick {number}"))?;
         }
@@ -35,7 +35,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         // Whether somebody still listens is not this thread's matter.
         let _ = done.send("enough");
         Ok(())
-    });
+    };
+    let worker = thread::Builder::new().name("worker".to_owned()).spawn(work)?;
 
     let (mut ticks, mut enough) = (0, false);
     loop {

@@ -151,9 +151,9 @@
 //!    the server confirmed the end of their subscription, what was published is flushed, then the
 //!    connection closes. If its time is over before that, its outcome says so.
 //!
-//! [`Subscription::on_closed`] and [`Dispatcher::on_closed`] tell that a subscription has ended, why,
-//! and, for handlers, that its last message has been handled. [`Connection::barrier`] waits until
-//! handlers and listeners have worked off what had arrived.
+//! [`Subscription::on_closed`] and [`Dispatcher::on_closed`] tell that a subscription has ended,
+//! why, and, for handlers, that its last message has been handled. [`Connection::barrier`] waits
+//! until handlers and listeners have worked off what had arrived.
 //!
 //! A subscription that reads too slowly reaches its [`PendingLimits`]; then its newest messages are
 //! dropped and counted, and listeners hear of it once, and again when it has recovered.

@@ -1,5 +1,7 @@
 //! Closures that are called when a subscription has ended.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 
@@ -20,6 +22,7 @@ conformance! {
     a_panicking_closure_is_caught_and_told,
     a_closure_may_call_anything_on_its_connection,
     a_closure_survives_a_reconnect,
+    under_load_each_end_is_told_once_and_never_during_or_before_a_handler,
 }
 
 type Hook = Box<dyn FnOnce(&Connection, &SubscriptionEnd) + Send>;
@@ -291,4 +294,72 @@ fn a_closure_survives_a_reconnect(backend: &Backend) {
     assert!(ends.try_recv().is_err());
     client.drain(LIMIT).unwrap();
     assert_eq!(why(&next(&ends)), "drained");
+}
+
+/// What is seen of one subscription from outside.
+#[derive(Default)]
+struct Seen {
+    handling: AtomicBool,
+    ends: AtomicU32,
+    /// Handled during or behind the end.
+    wrong: AtomicBool,
+}
+
+fn under_load_each_end_is_told_once_and_never_during_or_before_a_handler(backend: &Backend) {
+    const COUNT: u64 = 120;
+    let client = backend.client();
+    let other = backend.client();
+    let dispatcher = client.dispatcher(|_, _| ()).unwrap();
+    let (sender, ends) = mpsc::channel();
+    let over = Gate::new();
+    let all: Vec<Arc<Seen>> = (0..COUNT).map(|_| Arc::default()).collect();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.is_open() {
+                other.publish("load", "").unwrap();
+                other.flush().unwrap();
+            }
+        });
+        let mut open = Vec::new();
+        for (number, seen) in (0..).zip(&all) {
+            let (handled, ended, sender) = (Arc::clone(seen), Arc::clone(seen), sender.clone());
+            let handler = move |_: &Connection, _| {
+                handled.handling.store(true, Ordering::SeqCst);
+                if handled.ends.load(Ordering::SeqCst) > 0 {
+                    handled.wrong.store(true, Ordering::SeqCst);
+                }
+                thread::yield_now();
+                handled.handling.store(false, Ordering::SeqCst);
+            };
+            let hook = move |_: &Connection, _: &SubscriptionEnd| {
+                ended.ends.fetch_add(1, Ordering::SeqCst);
+                if ended.handling.load(Ordering::SeqCst) {
+                    ended.wrong.store(true, Ordering::SeqCst);
+                }
+                let _ = sender.send(());
+            };
+            let sid = dispatcher.subscribe_with("load", handler).unwrap();
+            assert!(dispatcher.on_closed(sid, hook));
+            match number % 4 {
+                0 => assert!(dispatcher.unsubscribe_after(sid, 1 + number % 7).unwrap()),
+                1 => assert!(dispatcher.unsubscribe(sid)),
+                2 => open.push(sid),
+                _ => {}
+            }
+            if number % 3 == 0 {
+                open.drain(..).for_each(|sid| assert!(dispatcher.unsubscribe(sid)));
+            }
+        }
+        dispatcher.drain(LIMIT).unwrap();
+        drop(dispatcher);
+        over.open();
+    });
+    for number in 0..COUNT {
+        ends.recv_timeout(LIMIT).unwrap_or_else(|_| panic!("{number} ends of {COUNT}"));
+    }
+    client.barrier(LIMIT).unwrap();
+    for seen in &all {
+        assert_eq!(seen.ends.load(Ordering::SeqCst), 1);
+        assert!(!seen.wrong.load(Ordering::SeqCst));
+    }
 }
