@@ -315,6 +315,32 @@ impl Dispatcher {
     ///
     /// Returns whether the closure will be called: not if the subscription is none of this
     /// dispatcher's (any more), and not after [`Closed`](crate::ConnectionEventKind::Closed).
+    ///
+    /// ```
+    /// # #[cfg(feature = "testing")]
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::sync::mpsc;
+    /// use std::time::Duration;
+    ///
+    /// use nats_blocking::testing::Server;
+    ///
+    /// let server = Server::start()?;
+    /// let connection = nats_blocking::connect(server.url())?;
+    /// let dispatcher = connection.dispatcher(|_, message| println!("{}", message.subject()))?;
+    /// let sid = dispatcher.subscribe("jobs")?;
+    /// dispatcher.unsubscribe_after(sid, 2)?;
+    /// let (sender, ended) = mpsc::channel();
+    /// dispatcher.on_closed(sid, move |_, end| {
+    ///     let _ = sender.send(end.consumer().delivered());
+    /// });
+    /// connection.publish("jobs", "one")?;
+    /// connection.publish("jobs", "two")?;
+    /// assert_eq!(ended.recv_timeout(Duration::from_secs(10))?, 2);
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "testing"))]
+    /// # fn main() {}
+    /// ```
     pub fn on_closed(
         &self,
         sid: u64,

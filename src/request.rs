@@ -104,7 +104,7 @@ impl Connection {
     ///
     /// ```
     /// # #[cfg(feature = "testing")]
-    /// # fn main() -> Result<(), nats_blocking::Error> {
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// use std::time::Duration;
     ///
     /// use nats_blocking::{Headers, testing::Server};
@@ -159,6 +159,16 @@ impl Connection {
     /// # Errors
     ///
     /// Those of [`publish`](Self::publish).
+    ///
+    /// ```no_run
+    /// # let connection = nats_blocking::connect("nats://127.0.0.1:4222")?;
+    /// let questions = ["one", "two", "three"];
+    /// let pending = questions.map(|question| connection.send_request("ask", question));
+    /// for reply in pending {
+    ///     println!("{:?}", reply?.wait(std::time::Duration::from_secs(1))?.payload());
+    /// }
+    /// # Ok::<(), nats_blocking::Error>(())
+    /// ```
     pub fn send_request(
         &self,
         subject: impl AsRef<str>,

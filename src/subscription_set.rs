@@ -43,7 +43,7 @@ pub struct SetKey(u64);
 ///
 /// ```
 /// # #[cfg(feature = "testing")]
-/// # fn main() -> Result<(), nats_blocking::Error> {
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// use std::time::Duration;
 ///
 /// use nats_blocking::{SubscriptionSet, testing::Server};

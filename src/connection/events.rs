@@ -78,7 +78,7 @@ impl Events {
     ///
     /// ```
     /// # #[cfg(feature = "testing")]
-    /// # fn main() -> Result<(), nats_blocking::Error> {
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// use nats_blocking::testing::Server;
     ///
     /// let server = Server::start()?;

@@ -162,7 +162,7 @@ impl Connection {
     ///
     /// ```
     /// # #[cfg(feature = "testing")]
-    /// # fn main() -> Result<(), nats_blocking::Error> {
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// use std::sync::Arc;
     /// use std::sync::atomic::{AtomicU32, Ordering};
     /// use std::time::Duration;
@@ -210,7 +210,7 @@ impl Connection {
     ///
     /// ```
     /// # #[cfg(feature = "testing")]
-    /// # fn main() -> Result<(), nats_blocking::Error> {
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// use nats_blocking::{Options, testing::Server};
     ///
     /// let server = Server::start()?;

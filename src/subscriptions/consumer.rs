@@ -11,6 +11,16 @@ use crate::sync::Arc;
 ///
 /// A consumer is full when either limit is reached. The default, 524,288 messages or 64 MiB, is
 /// that of the Java client.
+///
+/// ```
+/// use nats_blocking::{Options, PendingLimits};
+///
+/// // For every subscription of a connection; `set_pending_limits` is for one.
+/// let limits = PendingLimits::new(10_000, 8 * 1024 * 1024);
+/// let options = Options::builder().pending_limits(limits);
+/// assert_eq!((limits.messages(), limits.bytes()), (10_000, 8_388_608));
+/// # drop(options);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PendingLimits {
     pub(super) messages: u64,
@@ -154,9 +164,15 @@ impl SubscriptionEnd {
     }
 }
 
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error().fmt(f)
+    }
+}
+
 impl fmt::Display for SubscriptionEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "sid {}, subject '{}': {}", self.sid(), self.subject(), self.reason.error())
+        write!(f, "sid {}, subject '{}': {}", self.sid(), self.subject(), self.reason)
     }
 }
 

@@ -267,3 +267,13 @@ fn a_refused_subscription_says_so_once_and_stays(backend: &Backend) {
     let nothing = poll(Duration::from_millis(20), || set.try_next().unwrap());
     assert!(nothing.is_none());
 }
+
+#[test]
+fn sets_keys_and_ends_are_for_any_thread() {
+    fn for_any_thread<T: Send + Sync + 'static>() {}
+    for_any_thread::<SubscriptionSet>();
+    for_any_thread::<SetKey>();
+    for_any_thread::<nats_blocking::SubscriptionEnd>();
+    for_any_thread::<nats_blocking::EndReason>();
+    for_any_thread::<nats_blocking::Events>();
+}
