@@ -314,8 +314,8 @@ impl Subscription {
     /// The end is that nothing more arrives; what had arrived may still wait to be read. After the
     /// end the closure is called at once. It is never called after
     /// [`Closed`](crate::ConnectionEventKind::Closed), but before it. A panic of it is caught and
-    /// told to `exception_occurred`. Several closures are called in the order in which they came. One
-    /// that holds a [`Connection`] keeps it open until the subscription ends.
+    /// told to `exception_occurred`. Several closures are called in the order in which they came.
+    /// One that holds a [`Connection`] keeps it open until the subscription ends.
     ///
     /// Returns whether the closure will be called: not if `Closed` has been queued.
     ///

@@ -22,6 +22,8 @@ conformance! {
     limits_and_counts_are_those_of_each_subscription,
     several_threads_may_share_a_set,
     a_set_that_is_empty_waits_for_nothing,
+    a_drained_connection_leaves_everything_readable_and_then_the_ends,
+    the_end_of_the_last_subscription_closes_a_connection_of_its_own,
 }
 
 conformance! {
@@ -252,6 +254,42 @@ fn a_set_that_is_empty_waits_for_nothing(_: &Backend) {
     assert_eq!(kind(set.try_next()), ErrorKind::Closed);
     assert_eq!(kind(set.next_timeout(LIMIT)), ErrorKind::Closed);
     assert!(set.iter().next().is_none());
+}
+
+fn a_drained_connection_leaves_everything_readable_and_then_the_ends(backend: &Backend) {
+    let client = backend.client();
+    let set = SubscriptionSet::new();
+    let keys = ["a", "b"].map(|subject| set.add(client.subscribe(subject).unwrap()));
+    for payload in numbers(50) {
+        client.publish("a", &payload).unwrap();
+        client.publish("b", &payload).unwrap();
+    }
+    client.drain(LIMIT).unwrap();
+    let mut got: BTreeMap<SetKey, Vec<String>> = BTreeMap::new();
+    for (key, outcome) in &set {
+        let text = outcome.map_or_else(|error| error.to_string(), |message| text_of(&message));
+        got.entry(key).or_default().push(text);
+    }
+    for key in keys {
+        let (end, messages) = got[&key].split_last().unwrap();
+        assert_eq!((messages, end.as_str()), (&*numbers(50), "the subscription was drained"));
+    }
+}
+
+fn the_end_of_the_last_subscription_closes_a_connection_of_its_own(backend: &Backend) {
+    let connection = backend.options().connect().unwrap();
+    let set = SubscriptionSet::new();
+    let subscription = connection.subscribe("a").unwrap();
+    subscription.unsubscribe_after(1).unwrap();
+    let key = set.add(subscription);
+    connection.publish("a", "last").unwrap();
+    let weak = connection.downgrade();
+    drop(connection);
+    assert_eq!(next(&set), (key, "last".to_owned()));
+    assert!(weak.upgrade().is_some());
+    assert_eq!(ended(&set), key);
+    assert!(weak.upgrade().is_none());
+    backend.wait_clients(0);
 }
 
 fn a_refused_subscription_says_so_once_and_stays(backend: &Backend) {
