@@ -39,8 +39,8 @@ pub struct SetKey(u64);
 /// Subscriptions take turns: one that is busy gives one message, then it is the turn of the others
 /// that have something. Within one the order is kept. Subscriptions may be added and removed from
 /// any thread, while another waits. Dropping the set unsubscribes all that it holds. It keeps their
-/// connections open, as they do: if nothing else holds a connection, the call that gives out the end
-/// of its last subscription closes it, and blocks like
+/// connections open, as they do: if nothing else holds a connection, the call that gives out the
+/// end of its last subscription closes it, and blocks like
 /// [`Connection::close`](crate::Connection::close).
 ///
 /// ```
