@@ -170,9 +170,12 @@ impl Ready {
         }
     }
 
-    /// One member less.
-    fn leave(&self) {
-        self.change(|line| line.members = line.members.saturating_sub(1));
+    /// One member less; its place in the line is gone too.
+    fn leave(&self, key: SetKey) {
+        self.change(|line| {
+            line.members = line.members.saturating_sub(1);
+            line.waiting.retain(|bell| bell.key != key);
+        });
         self.changed.notify_all();
     }
 }
@@ -206,7 +209,7 @@ impl SubscriptionSet {
     pub fn remove(&self, key: SetKey) -> Option<Subscription> {
         let subscription = self.members.lock().by_key.remove(&key)?;
         subscription.detach();
-        self.ready.leave();
+        self.ready.leave(key);
         Some(subscription)
     }
 
@@ -328,7 +331,7 @@ impl SubscriptionSet {
             };
             if let Some(subscription) = ended {
                 subscription.detach();
-                self.ready.leave();
+                self.ready.leave(key);
             }
             return Ok((key, outcome));
         }
@@ -365,5 +368,43 @@ impl Iterator for SetIter<'_> {
 
     fn next(&mut self) -> Option<Self::Item> {
         self.0.next().ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(ready: &Arc<Ready>, key: u64) -> Arc<MemberBell> {
+        ready.change(|line| line.members += 1);
+        let ready = Arc::downgrade(ready);
+        Arc::new(MemberBell { key: SetKey(key), in_line: AtomicBool::new(false), ready })
+    }
+
+    #[test]
+    fn a_member_has_one_place_in_the_line_and_goes_to_its_end() {
+        let ready = Arc::new(Ready::new());
+        let (first, second) = (member(&ready, 1), member(&ready, 2));
+        first.ring();
+        first.ring();
+        second.ring();
+        let now = Some(Instant::now());
+        assert_eq!(ready.take(now).expect("rung").0, 1);
+        first.ring();
+        assert_eq!(ready.take(now).expect("rung").0, 2);
+        assert_eq!(ready.take(now).expect("rung again").0, 1);
+        assert!(ready.take(now).expect_err("an empty line").is_timeout());
+    }
+
+    #[test]
+    fn a_member_that_leaves_gives_up_its_place() {
+        let ready = Arc::new(Ready::new());
+        let (first, second) = (member(&ready, 1), member(&ready, 2));
+        first.ring();
+        second.ring();
+        ready.leave(first.key);
+        assert_eq!(ready.take(None).expect("rung").0, 2);
+        ready.leave(second.key);
+        assert!(ready.take(None).expect_err("nobody is left").is_closed());
     }
 }
