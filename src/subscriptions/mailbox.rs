@@ -416,6 +416,8 @@ mod tests {
         assert_eq!(rings(), 0);
         assert!(mailbox.push_all(&mut vec![3, 4, 5]));
         assert_eq!(rings(), 1, "once for a batch");
+        assert_eq!(mailbox.pop(None).expect("third"), 3);
+        assert_eq!(rings(), 1, "waiting for it is another way to take one");
         mailbox.attach(None);
         let _ = mailbox.end(End::Drained, Rest::Keep { until: 0 });
         assert_eq!(rings(), 0, "it was taken off");
