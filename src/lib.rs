@@ -14,6 +14,7 @@
 //! | [`Connection`] | a cheap handle to one connection; clone it for every thread |
 //! | [`Subscription`] | interest in a subject, read by the program: `next`, `iter` |
 //! | [`Dispatcher`] | a thread of its own that calls a handler for each message, in order |
+//! | [`SubscriptionSet`] | many subscriptions, of one connection or several, read by one thread |
 //! | queue group | subscriptions that share: each message goes to one of the group |
 //! | request | a message with a reply subject, and the first answer to it |
 //! | outbox | what has been published and is not written yet |
@@ -152,6 +153,10 @@
 //!    the server confirmed the end of their subscription, what was published is flushed, then the
 //!    connection closes. If its time is over before that, its outcome says so.
 //!
+//! [`Subscription::on_closed`] and [`Dispatcher::on_closed`] tell that a subscription has ended,
+//! why, and, for handlers, that its last message has been handled. [`Connection::barrier`] waits
+//! until handlers and listeners have worked off what had arrived.
+//!
 //! A subscription that reads too slowly reaches its [`PendingLimits`]; then its newest messages are
 //! dropped and counted, and listeners hear of it once, and again when it has recovered.
 //!
@@ -234,9 +239,9 @@
 //! its number in the process), and one more for each dispatcher. While it drains there is one more,
 //! and a host name is looked up on a short-lived `nats-resolve`, which is left behind if the
 //! system's resolver does not answer. Credentials that have to be asked are asked on a short-lived
-//! `nats-N-creds`. Every call may be made from any thread. What blocks says how
-//! long; only [`Subscription::next`], its `iter` and [`Connection::events`] wait without a limit,
-//! and they end when the connection closes.
+//! `nats-N-creds`. Every call may be made from any thread. What blocks says how long; only
+//! [`Subscription::next`], [`SubscriptionSet::next`], their `iter` and [`Connection::events`] wait
+//! without a limit, and they end when the connection closes.
 //!
 //! * `publish` does not wait for the socket; for room in a full outbox up to 2 s by default
 //!   ([`OutboxPolicy`]), but not on the connection's own threads, where it fails at once.
@@ -335,6 +340,14 @@
 //! | info | the other events |
 //! | debug | attempts to reconnect and their failures, every error notice |
 //!
+//! # Features
+//!
+//! * `nkeys`, on by default: signing with nkey seeds, JWTs and credentials files.
+//! * `testing`: the module above.
+//! * `crossbeam-channel`: `ready()` on [`Subscription`], [`SubscriptionSet`] and [`Events`], a
+//!   receiver for `select!` beside the program's own channels. Its type is that of
+//!   crossbeam-channel 0.5, which is before 1.0: when that crate goes on, this one breaks with it.
+//!
 //! # Not here
 //!
 //! Not yet: TLS, WebSocket, JetStream, Key-Value, Object Store, services, and retrying the first
@@ -342,6 +355,7 @@
 //! kind [`Tls`](ErrorKind::Tls); credentials are never sent to it in clear.
 
 mod auth;
+mod bell;
 mod clock;
 mod connection;
 mod core;
@@ -360,6 +374,7 @@ mod server_error;
 mod server_url;
 mod statistics;
 mod subscription;
+mod subscription_set;
 mod subscriptions;
 mod sync;
 mod transport;
@@ -380,13 +395,19 @@ pub use crate::error::{ConnectAttempt, Error, ErrorKind, Result};
 pub use crate::listener::{ConnectionListener, ErrorListener};
 pub use crate::options::{Options, OptionsBuilder, ServerList, connect};
 pub use crate::outbox::{OutboxPolicy, ReconnectBuffer};
-pub use crate::protocol::{Headers, Message, ServerInfo, Status, subject_matches};
+pub use crate::protocol::{
+    Headers, Message, ServerInfo, Status, check_header, check_publish as check_publish_subject,
+    check_queue as check_queue_group, check_subscribe as check_subscribe_subject, subject_matches,
+};
 pub use crate::request::PendingReply;
 pub use crate::request_many::{Gather, Replies};
 pub use crate::server_error::{RefusedOperation, ServerError, ServerErrorKind};
 pub use crate::statistics::Statistics;
 pub use crate::subscription::{IntoIter, Iter, Subscription, TimeoutIter, TryIter};
-pub use crate::subscriptions::{Consumer, ConsumerStatus, ConsumerView, PendingLimits};
+pub use crate::subscription_set::{SetIter, SetKey, SubscriptionSet};
+pub use crate::subscriptions::{
+    Consumer, ConsumerStatus, ConsumerView, End as EndReason, PendingLimits, SubscriptionEnd,
+};
 pub use crate::transport::ResolveMode;
 
 /// The README's programs, compiled with the documentation tests.

@@ -27,6 +27,8 @@ pub(crate) enum Rank {
     /// A lock of the testing feature, above everything of the library.
     #[cfg_attr(not(feature = "testing"), allow(dead_code))]
     Outer,
+    /// The subscriptions of a set.
+    Set,
     /// The life of a connection: status, server, reason of the end.
     Life,
     /// The subscription that replies come to.
@@ -41,6 +43,8 @@ pub(crate) enum Rank {
     Outcome,
     /// Messages that wait for a consumer.
     Mailbox,
+    /// Closures that wait for the end of a subscription.
+    Hooks,
     /// Events that wait for a listener.
     Events,
     /// Host names that are being looked up.

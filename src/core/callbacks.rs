@@ -2,7 +2,8 @@
 //!
 //! It holds no lock while a listener runs, so a listener may call anything. A panic is caught and
 //! counted; the first of each listener is told to `exception_occurred`. After `Closed` all
-//! listeners are dropped, which breaks cycles of a listener that holds its connection.
+//! listeners are dropped, which breaks cycles of a listener that holds its connection. Between the
+//! notices stand calls, of closures that wait for the end of a subscription and of barriers.
 //!
 //! What happens is also logged here, not where it is noticed: a logger is code of the program, and
 //! may well look at the connection or publish what it is given.
@@ -11,6 +12,7 @@ use std::collections::HashSet;
 
 use log::{debug, info, warn};
 
+use super::events::Due;
 use super::notice::{ConnectionEventKind, Notice};
 use super::shared::Core;
 use crate::error::{Error, ErrorKind};
@@ -20,7 +22,17 @@ use crate::sync::{Arc, caught};
 pub(super) fn run(core: &Arc<Core>) {
     let mut reported = HashSet::new();
     loop {
-        let (number, notice) = core.hub.next();
+        let (number, notice) = match core.hub.next() {
+            Due::Notice(number, notice) => (number, notice),
+            Due::Call(call) => {
+                if !guarded(|| call(core)) {
+                    core.counters.panics.add(1);
+                    let text = "a closure for the end of a subscription panicked";
+                    core.exception(Error::new(ErrorKind::UserPanic, text));
+                }
+                continue;
+            }
+        };
         if !guarded(|| log(&notice)) {
             core.counters.panics.add(1);
         }

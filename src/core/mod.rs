@@ -17,12 +17,14 @@
 
 mod asking;
 mod attempt;
+mod barrier;
 mod callbacks;
 mod closing;
 mod config;
 mod draining;
 mod events;
 mod flusher;
+mod hooks;
 mod keepalive;
 mod life;
 mod notice;

@@ -349,12 +349,17 @@ pub(super) fn finish(core: &Core, cause: Option<Error>) {
             Target::Dispatch(_) | Target::Requests => {}
         }
     }
+    // Before what waits is thrown away, and again once no barrier can be put up any more.
+    core.give_up_barriers();
     core.end_dispatchers(&end);
+    // All of them before `Closed`, and so before a handler that is still running returns.
+    drop(core.hooks.finish_all(&end, &core.hub));
     {
         let mut life = core.life();
         life.status = ConnectionStatus::Closed;
         core.emit(life.server.clone(), ConnectionEventKind::Closed { cause: cause.clone() });
     }
+    core.give_up_barriers();
     core.changed.notify_all();
     if let Some(drain) = drain {
         // If the drain itself ended the connection, its outcome follows from its own thread.

@@ -11,12 +11,14 @@ use std::time::Instant;
 use super::asking::Asking;
 use super::config::Config;
 use super::events::Hub;
+use super::hooks::Hooks;
 use super::life::{ConnectionStatus, Life};
 use super::notice::{ConnectionEvent, ConnectionEventKind, ErrorNotice, Notice};
 use super::servers::Pool;
 use super::threads::Threads;
 use crate::error::{Error, ErrorKind, Result};
 use crate::outbox::{Outbox, ServerLimits};
+use crate::outcome::Barrier;
 use crate::protocol::ServerInfo;
 use crate::random::{self, Random};
 use crate::server_error::ServerError;
@@ -48,6 +50,10 @@ pub(crate) struct Core {
     pub(crate) threads: Arc<Threads>,
     /// The queues of all dispatchers, to end them with the connection.
     pub(super) dispatchers: Mutex<Vec<Weak<Inbox>>>,
+    /// What the program wants called at the end of a subscription.
+    pub(super) hooks: Hooks<Arc<Self>>,
+    /// Barriers that are waited for, to be given up with the connection.
+    pub(super) barriers: Mutex<Vec<Weak<Barrier>>>,
     /// Handles of the program. The count never rises from zero: that is the end.
     handles: AtomicUsize,
 }
@@ -76,6 +82,8 @@ impl Core {
             counters: Counters::default(),
             threads: Threads::new(),
             dispatchers: Mutex::new(Rank::Leaf, Vec::new()),
+            hooks: Hooks::new(),
+            barriers: Mutex::new(Rank::Leaf, Vec::new()),
             handles: AtomicUsize::new(1),
             config,
         }))

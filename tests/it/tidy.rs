@@ -16,16 +16,16 @@ use crate::support::source::{FoundPath, Source};
 ///
 /// Facades (`mod.rs`) are not listed: they hold docs, `mod` and `use` only.
 const LAYERS: &str = "
-    .               server_error error server_url statistics clock sync outcome random
+    .               server_error error server_url statistics clock sync outcome random bell
     protocol        subject headers message info op connect parser handshake
     auth            secret nkey jwt creds login sign ways
     transport       stream resolve tcp
     subscriptions   consumer mailbox subscriber requests registry router delivery
     outbox          frames pongs state turn append phases
-    core            notice events keepalive servers threads asking config life
-    core            shared traffic flusher attempt receive reader callbacks closing draining
+    core            notice events hooks keepalive servers threads asking config life
+    core            shared barrier traffic flusher attempt receive reader callbacks closing draining
     connection      handle publish looking events
-    .               drain request subscription request_many dispatcher listener
+    .               drain request subscription subscription_set request_many dispatcher listener
     options         server_list check made builder authorization signing servers reconnecting
     options         sizes sockets wire listening durations property_text property_keys properties
     options         environment
