@@ -310,31 +310,6 @@ fn a_server_that_refuses_us_twice_is_given_up_and_the_refusal_is_the_cause() {
 }
 
 #[test]
-fn only_the_server_that_refuses_us_is_given_up() {
-    let (refuser, other) = (Server::start().unwrap(), Server::start().unwrap());
-    let recorder = Recorder::new();
-    let options = quick(&refuser.url()).server(other.url()).no_randomize();
-    let connection = recorded(options, &recorder).connect().unwrap();
-    assert_eq!(connection.connected_url(), Some(refuser.url()));
-    refuser.require_token("unknown");
-    other.refuse_connections(true).unwrap();
-    refuser.drop_clients();
-    recorder.wait_for_count(LONG, 2, is_server_error).unwrap();
-    let is_failed = |happening: &Happening| {
-        matches!(happening.event_kind(), Some(Kind::ReconnectFailed { .. }))
-    };
-    // The attempt after the second refusal comes when the pool has been changed.
-    let failed = recorder.count(is_failed);
-    recorder.wait_for_count(LONG, failed + 2, is_failed).unwrap();
-    assert_eq!(connection.servers(), [other.url()]);
-    other.refuse_connections(false).unwrap();
-    event(&recorder, "Resubscribed", 1);
-    assert_eq!(connection.connected_url(), Some(other.url()));
-    connection.close();
-    recorder.check().unwrap();
-}
-
-#[test]
 fn an_option_keeps_trying_a_server_that_refuses_us() {
     let scene = Scene::with(|options| options.ignore_authorization_abort());
     scene.server.require_user("ann", "other");
@@ -447,18 +422,4 @@ fn a_drain_is_told_and_ends_with_closed() {
     scene.connection.drain(LONG).unwrap();
     assert_eq!(scene.end(), ["Connected", "Draining", "Closed"]);
     assert!(matches!(scene.event("Closed", 1), Kind::Closed { cause: None }));
-}
-
-#[test]
-fn the_loss_during_a_drain_is_told_and_is_the_cause_of_the_end() {
-    for _ in 0..30 {
-        let scene = Scene::new();
-        scene.server.go_silent(true);
-        let drain = scene.connection.start_drain(LONG).unwrap();
-        scene.server.drop_clients();
-        let error = drain.wait(LONG).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Disconnected, "{error:?}");
-        assert_eq!(scene.end(), ["Connected", "Draining", "Disconnected", "Closed"]);
-        assert!(matches!(scene.event("Closed", 1), Kind::Closed { cause: Some(_) }));
-    }
 }

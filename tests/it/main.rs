@@ -20,6 +20,8 @@ mod embedded;
 mod endings;
 mod events;
 mod examples;
+#[cfg(feature = "testing")]
+mod faults;
 mod handshake;
 mod hostile;
 mod injection;
