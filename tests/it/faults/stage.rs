@@ -1,6 +1,7 @@
 //! What the tests of faults share: a recorded client for any server, and limits.
 
 use std::ops::Deref;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use nats_blocking::testing::{Happening, Recorder};
@@ -17,6 +18,11 @@ pub(super) const SHORT: Duration = Duration::from_millis(200);
 /// A client that has the fault may hang for ever: then the test fails with what every thread does.
 pub(super) fn within(name: &str, body: impl FnOnce() + Send + 'static) {
     watchdog::within(2 * MINUTE, name, body);
+}
+
+/// A thread for a call that blocks.
+pub(super) fn aside<T: Send + 'static>(body: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    thread::Builder::new().name("aside".to_owned()).spawn(body).unwrap()
 }
 
 /// A connection and all that its listeners were told.
