@@ -5,7 +5,7 @@
 use std::time::{Duration, SystemTime};
 
 use nats_blocking::testing::{Happening, Recorder, Server};
-use nats_blocking::{ConnectionEventKind as Kind, ConnectionStatus, ErrorKind, ServerErrorKind};
+use nats_blocking::{ConnectionEventKind as Kind, ConnectionStatus, ErrorKind};
 
 use crate::embedded::{LONG, Scene, event, names, quick, recorded};
 
@@ -93,42 +93,6 @@ fn a_loss_and_the_way_back_carry_their_data() {
     scene.end();
     let statistics = scene.connection.statistics();
     assert_eq!((statistics.disconnects(), statistics.reconnects()), (1, 1));
-}
-
-#[test]
-fn what_the_server_said_is_the_cause_and_is_told_before_the_loss() {
-    let texts = [
-        ("Stale Connection", ServerErrorKind::StaleConnection),
-        ("maximum connections exceeded", ServerErrorKind::MaximumConnections),
-        ("User Authentication Expired", ServerErrorKind::UserAuthenticationExpired),
-        ("Authorization Violation", ServerErrorKind::AuthorizationViolation),
-        ("Slow Consumer", ServerErrorKind::SlowConsumer),
-        ("Parser Error", ServerErrorKind::ParserError),
-        ("nobody ever said this", ServerErrorKind::Other),
-    ];
-    let scene = Scene::new();
-    for (index, (text, kind)) in texts.iter().enumerate() {
-        let count = index + 1;
-        scene.server.send_error_and_close(text);
-        let lost = scene.event("Disconnected", count);
-        let Kind::Disconnected { cause } = lost else { panic!("{lost:?}") };
-        let said = cause.server_error().unwrap_or_else(|| panic!("{text}: {cause:?}"));
-        assert_eq!((said.text(), said.kind()), (*text, kind));
-        scene.event("Resubscribed", count);
-    }
-    let records = scene.recorder.records();
-    for (index, record) in records.iter().enumerate() {
-        if let Some(Kind::Disconnected { cause }) = record.happening().event_kind() {
-            let Happening::ServerError(said) = records[index - 1].happening() else {
-                panic!("{}", scene.recorder.timeline("nothing was said before the loss"))
-            };
-            assert_eq!(Some(said), cause.server_error());
-        }
-    }
-    // What the server said is no failure of the library.
-    assert_eq!(scene.recorder.count(is_exception), 0);
-    assert_eq!(scene.recorder.count(is_server_error), texts.len());
-    assert_eq!(scene.end().iter().filter(|name| **name == "Disconnected").count(), texts.len());
 }
 
 #[test]
@@ -267,24 +231,6 @@ fn discovered_servers_are_told_with_what_came_and_what_went() {
 }
 
 #[test]
-fn servers_known_from_the_first_info_are_told_after_connected() {
-    let server = Server::start().unwrap();
-    server.announce_servers(&["127.0.0.1:1"]);
-    let recorder = Recorder::new();
-    let connection = recorded(quick(&server.url()), &recorder).connect().unwrap();
-    event(&recorder, "DiscoveredServers", 1);
-    connection.close();
-    assert_eq!(names(&recorder), ["Connected", "DiscoveredServers", "Closed"]);
-
-    let recorder = Recorder::new();
-    let options = quick(&server.url()).ignore_discovered_servers();
-    let connection = recorded(options, &recorder).connect().unwrap();
-    connection.flush().unwrap();
-    connection.close();
-    assert_eq!(names(&recorder), ["Connected", "Closed"]);
-}
-
-#[test]
 fn a_server_that_refuses_us_twice_is_given_up_and_the_refusal_is_the_cause() {
     let scene = Scene::new();
     scene.server.require_user("ann", "other");
@@ -297,17 +243,6 @@ fn a_server_that_refuses_us_twice_is_given_up_and_the_refusal_is_the_cause() {
     assert_eq!(names.iter().filter(|name| **name == "ReconnectFailed").count(), 2);
     let ended = scene.connection.publish("a", "").unwrap_err();
     assert_eq!(ended.kind(), ErrorKind::Closed);
-}
-
-#[test]
-fn an_option_keeps_trying_a_server_that_refuses_us() {
-    let scene = Scene::with(|options| options.ignore_authorization_abort());
-    scene.server.require_user("ann", "other");
-    scene.server.drop_clients();
-    scene.event("ReconnectFailed", 5);
-    scene.server.require_nothing();
-    scene.event("Resubscribed", 1);
-    scene.end();
 }
 
 #[test]
