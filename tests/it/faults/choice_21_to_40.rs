@@ -146,10 +146,8 @@ fn choice_26_lame_duck_is_told_once_a_session_also_when_the_first_info_says_it()
         client.finish();
         let names = names(&client.recorder);
         assert_eq!(names[..3], ["Connected", "LameDuck", "Disconnected"]);
-        assert_eq!(
-            names[3..],
-            ["Reconnecting", "Reconnected", "Resubscribed", "LameDuck", "Closed"]
-        );
+        let rest = ["Reconnecting", "Reconnected", "Resubscribed", "LameDuck", "Closed"];
+        assert_eq!(names[3..], rest);
     });
 }
 

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use nats_blocking::testing::{Recorder, Server};
 use nats_blocking::{
     ConnectionEventKind as Kind, ErrorKind, OutboxPolicy, ReconnectBuffer, ServerErrorKind,
 };
@@ -296,7 +297,7 @@ fn java_fault_11_a_drain_that_runs_out_of_time_says_so() {
 #[test]
 fn java_fault_12_a_failed_attempt_is_no_loss_and_names_its_own_server() {
     let scene = Scene::new();
-    let (lost, refusing) = (scene.server.url(), nats_blocking::testing::Server::start().unwrap());
+    let (lost, refusing) = (scene.server.url(), Server::start().unwrap());
     refusing.refuse_connections(true).unwrap();
     let client = Client::with(&lost, |options| options.server(refusing.url()).no_randomize());
     scene.server.refuse_connections(true).unwrap();
@@ -343,7 +344,7 @@ fn java_fault_14_a_refusal_costs_no_connect_timeout_and_keeps_its_words() {
         poll(LONG, || connect().ok()).expect("there is room again").close();
 
         let server = NatsServer::start(&Config::new().user("anna", "right"));
-        let recorder = nats_blocking::testing::Recorder::new();
+        let recorder = Recorder::new();
         let options = quick(&server.url()).connect_timeout(MINUTE).user_and_password("anna", "x");
         let started = Instant::now();
         let error = recorded(options, &recorder).connect().unwrap_err();

@@ -12,4 +12,6 @@ mod choice_01_to_20;
 mod choice_21_to_40;
 mod java_01_to_15;
 mod java_16_to_30;
+mod old_crate;
 mod stage;
+mod table;
