@@ -202,7 +202,10 @@ fn choice_28_a_listener_that_panics_is_reported_once_and_the_others_are_still_ca
         scene.event("Resubscribed", loss);
     }
     scene.server.send_error("odd");
-    let is_panic = |happening: &Happening| matches!(happening, Happening::Exception(error) if error.kind() == ErrorKind::UserPanic);
+    let is_panic = |happening: &Happening| {
+        matches!(happening, Happening::Exception(error)
+        if error.kind() == ErrorKind::UserPanic)
+    };
     // One report for each of the two listeners.
     scene.recorder.wait_for_count(LONG, 2, is_panic).unwrap();
     let events = scene.end().len() as u64;

@@ -24,8 +24,9 @@ fn figure(number: u32, text: &str) {
     println!("old crate fault {number:02}, here: {text}");
 }
 
-fn login_and_silence() -> Vec<Step> {
-    [Step::handshake(), vec![Step::Silence]].concat()
+/// Neither speaks nor closes its end until the gate opens, whatever the client does.
+fn login_and_silence(gate: &Gate) -> Vec<Step> {
+    [Step::handshake(), vec![Step::Wait(gate.clone())]].concat()
 }
 
 #[test]
@@ -49,7 +50,8 @@ fn old_crate_fault_01_a_first_connect_does_not_sleep() {
 #[test]
 fn old_crate_fault_02_flush_timeout_ends_against_a_silent_server() {
     within("flush", || {
-        let server = ScriptedServer::once(login_and_silence());
+        let gate = Gate::new();
+        let server = ScriptedServer::once(login_and_silence(&gate));
         let client = Client::connect(&server.url());
         let started = Instant::now();
         let error = client.flush_timeout(SHORT).unwrap_err();
@@ -57,6 +59,7 @@ fn old_crate_fault_02_flush_timeout_ends_against_a_silent_server() {
         assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
         assert!(started.elapsed() >= SHORT);
         client.finish();
+        gate.open();
     });
 }
 
@@ -77,13 +80,17 @@ fn old_crate_fault_03_close_returns_while_reconnecting() {
 #[test]
 fn old_crate_fault_04_dropping_the_connection_closes_the_socket_of_a_silent_server() {
     within("drop", || {
-        let server = ScriptedServer::once(login_and_silence());
+        let gate = Gate::new();
+        let server = ScriptedServer::once(login_and_silence(&gate));
         let connection = quick(&server.url()).connect().unwrap();
         let seen = server.connection(0, LONG);
         let started = Instant::now();
-        drop(connection);
+        let dropping = aside(move || drop(connection));
         seen.wait_peer_closed(LONG);
-        figure(4, &format!("the server saw the end {:.1?} after the drop", started.elapsed()));
+        figure(4, &format!("the server saw the end after {:.1?}", started.elapsed()));
+        dropping.join().unwrap();
+        figure(4, &format!("the drop took {:.0?}", started.elapsed()));
+        gate.open();
     });
 }
 
@@ -432,18 +439,20 @@ fn old_crate_fault_19_the_library_prints_nothing() {
 #[test]
 fn old_crate_fault_20_a_message_keeps_no_connection_open() {
     within("message", || {
-        let server = ScriptedServer::once(after_login([
-            Step::Send(message("kept")),
-            Step::AnswerPings(Gate::new()),
-        ]));
+        let gate = Gate::new();
+        let script = after_login([Step::Send(message("kept")), Step::Wait(gate.clone())]);
+        let server = ScriptedServer::once(script);
         let connection = quick(&server.url()).connect().unwrap();
         let subscription = connection.subscribe("work").unwrap();
         let kept = subscription.next_timeout(LONG).unwrap();
         drop(subscription);
         let started = Instant::now();
-        drop(connection);
+        let dropping = aside(move || drop(connection));
         server.connection(0, LONG).wait_peer_closed(LONG);
-        figure(20, &format!("message kept, the server saw the end {:.1?}", started.elapsed()));
+        let took = started.elapsed();
+        figure(20, &format!("with a message kept the server saw the end after {took:.1?}"));
+        dropping.join().unwrap();
+        gate.open();
         assert_eq!(kept.payload(), b"kept");
     });
 }
@@ -462,7 +471,8 @@ fn old_crate_fault_21_dropping_a_clone_closes_nothing() {
 #[test]
 fn old_crate_fault_24_close_needs_no_word_of_the_server() {
     within("close", || {
-        let server = ScriptedServer::once(login_and_silence());
+        let gate = Gate::new();
+        let server = ScriptedServer::once(login_and_silence(&gate));
         let client = Client::connect(&server.url());
         let subscription = client.subscribe("quiet").unwrap();
         let waiting = aside(move || subscription.next());
@@ -472,5 +482,6 @@ fn old_crate_fault_24_close_needs_no_word_of_the_server() {
         assert_eq!(waiting.join().unwrap().unwrap_err().kind(), ErrorKind::Closed);
         client.finish();
         server.connection(0, LONG).wait_peer_closed(LONG);
+        gate.open();
     });
 }
