@@ -299,8 +299,8 @@ fn choice_31_only_the_same_refusal_twice_in_a_row_gives_a_server_up() {
         let client = Client::connect(&server.url());
         let subscription = client.subscribe("work").unwrap();
         assert_eq!(texts(&subscription, 1), ["the end"]);
-        assert_eq!(client.recorder.count(is_server_error), 4);
         client.finish();
+        assert_eq!(client.recorder.count(is_server_error), 4);
 
         let scene = Scene::with(|options| options.ignore_authorization_abort());
         scene.server.require_user("ann", "other");
@@ -321,8 +321,8 @@ fn choice_32_an_authentication_timeout_is_never_the_end() {
         let client = Client::connect(&server.url());
         let subscription = client.subscribe("work").unwrap();
         assert_eq!(texts(&subscription, 1), ["the end"]);
-        assert_eq!(client.count("ReconnectFailed"), 4);
         client.finish();
+        assert_eq!(client.count("ReconnectFailed"), 4);
     });
 }
 
@@ -338,8 +338,8 @@ fn choice_33_only_completed_handshakes_count_as_reconnects() {
         assert_eq!(texts(&subscription, 1), ["the end"]);
         let statistics = client.statistics();
         assert_eq!((statistics.connects(), statistics.reconnects()), (2, 1));
-        assert_eq!(client.count("ReconnectFailed"), 3);
         client.finish();
+        assert_eq!(client.count("ReconnectFailed"), 3);
     });
 }
 
