@@ -22,6 +22,8 @@ mod endings;
 mod environment;
 mod events;
 mod examples;
+#[cfg(feature = "testing")]
+mod faults;
 mod handshake;
 mod hostile;
 mod injection;
