@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::clock;
 use crate::connection::Connection;
-use crate::core::{Core, Runs, guarded};
+use crate::core::{Core, Runs};
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::{Message, check_subscribe};
 use crate::subscription::check_max;
@@ -19,7 +19,7 @@ use crate::subscriptions::{
     Consumer, ConsumerStatus, End, Inbox, Item, PendingLimits, Rest, Subscriber, Target, deliver,
     end_inbox,
 };
-use crate::sync::{Arc, Mutex, Rank};
+use crate::sync::{Arc, Mutex, Rank, guarded};
 
 type Handler = Box<dyn FnMut(&Connection, Message) + Send>;
 

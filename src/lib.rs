@@ -294,6 +294,7 @@ mod outbox;
 mod outcome;
 mod protocol;
 mod random;
+mod read_listener;
 mod request;
 mod request_many;
 mod server_error;
@@ -302,6 +303,7 @@ mod statistics;
 mod subscription;
 mod subscriptions;
 mod sync;
+mod trace;
 mod transport;
 
 #[cfg(feature = "testing")]
@@ -318,12 +320,14 @@ pub use crate::listener::{ConnectionListener, ErrorListener};
 pub use crate::options::{Options, OptionsBuilder, ServerList, connect};
 pub use crate::outbox::{OutboxPolicy, ReconnectBuffer};
 pub use crate::protocol::{Headers, Message, ServerInfo, Status, subject_matches};
+pub use crate::read_listener::{ReadListener, ReadOperation};
 pub use crate::request::PendingReply;
 pub use crate::request_many::{Gather, Replies};
 pub use crate::server_error::{RefusedOperation, ServerError, ServerErrorKind};
 pub use crate::statistics::Statistics;
 pub use crate::subscription::{IntoIter, Iter, Subscription, TimeoutIter, TryIter};
 pub use crate::subscriptions::{Consumer, ConsumerStatus, ConsumerView, PendingLimits};
+pub use crate::trace::{TraceStep, TraceStepKind};
 
 /// The README's programs, compiled with the documentation tests.
 #[cfg(doctest)]

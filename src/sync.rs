@@ -12,6 +12,7 @@
 
 use std::cell::Cell;
 use std::ops::{Deref, DerefMut};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 use std::time::Instant;
 
@@ -88,6 +89,19 @@ pub(crate) fn assert_unlocked(doing: &str) {
     if cfg!(debug_assertions) {
         let bits = HELD.with(Cell::get);
         debug_assert!(bits == 0, "a lock is held while {doing}: {bits:#b}");
+    }
+}
+
+/// Runs code of the program, with no lock held; false if it panicked. The payload of a panic is
+/// given up, because its own drop could panic again.
+pub(crate) fn guarded(call: impl FnOnce()) -> bool {
+    assert_unlocked("running code of the program");
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(()) => true,
+        Err(payload) => {
+            std::mem::forget(payload);
+            false
+        }
     }
 }
 
@@ -202,7 +216,7 @@ mod tests {
             let _first = registry.lock();
             let _second = outbox.lock();
         }
-        let wrong = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let wrong = catch_unwind(AssertUnwindSafe(|| {
             let _first = outbox.lock();
             let _second = registry.lock();
         }));

@@ -8,14 +8,13 @@
 //! may well look at the connection or publish what it is given.
 
 use std::collections::HashSet;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use log::{debug, info, warn};
 
 use super::notice::{ConnectionEventKind, Notice};
 use super::shared::Core;
 use crate::error::{Error, ErrorKind};
-use crate::sync::{Arc, assert_unlocked};
+use crate::sync::{Arc, guarded};
 
 /// The body of the callback thread; ends after `Closed`.
 pub(super) fn run(core: &Arc<Core>) {
@@ -51,19 +50,6 @@ pub(super) fn run(core: &Arc<Core>) {
                 guarded(move || drop(sink));
             }
             return;
-        }
-    }
-}
-
-/// Runs code of the program, with no lock held; false if it panicked. The payload of a panic is
-/// given up, because its own drop could panic again.
-pub(crate) fn guarded(call: impl FnOnce()) -> bool {
-    assert_unlocked("running code of the program");
-    match catch_unwind(AssertUnwindSafe(call)) {
-        Ok(()) => true,
-        Err(payload) => {
-            std::mem::forget(payload);
-            false
         }
     }
 }

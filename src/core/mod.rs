@@ -11,7 +11,7 @@
 //! ```
 //!
 //! Three threads a connection: *reader*, *flusher*, *callback*. The first two never run code of the
-//! program. The order of locks is that of [`crate::sync::Rank`]; no lock is held during socket IO,
+//! program, except that the reader runs the two calls for debugging of `watch.rs`. The order of locks is that of [`crate::sync::Rank`]; no lock is held during socket IO,
 //! name resolution, code of the program or a join.
 
 mod attempt;
@@ -30,9 +30,9 @@ mod servers;
 mod shared;
 mod threads;
 mod traffic;
+mod watch;
 
-pub(crate) use callbacks::guarded;
-pub(crate) use config::Config;
+pub(crate) use config::{Config, Watch};
 pub use events::ListenerId;
 pub(crate) use events::{Tap, Tapped};
 pub use life::ConnectionStatus;

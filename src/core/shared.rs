@@ -5,7 +5,7 @@
 //! moves are made in `reader.rs`, `closing.rs` and `draining.rs`.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use super::config::Config;
@@ -45,6 +45,8 @@ pub(crate) struct Core {
     pub(crate) threads: Arc<Threads>,
     /// The queues of all dispatchers, to end them with the connection.
     pub(super) dispatchers: Mutex<Vec<Weak<Inbox>>>,
+    /// A panic of a read listener or trace has been told.
+    pub(super) watch_told: AtomicBool,
     /// Handles of the program. The count never rises from zero: that is the end.
     handles: AtomicUsize,
 }
@@ -72,6 +74,7 @@ impl Core {
             counters: Counters::default(),
             threads: Threads::new(),
             dispatchers: Mutex::new(Rank::Leaf, Vec::new()),
+            watch_told: AtomicBool::new(false),
             handles: AtomicUsize::new(1),
             config,
         }))

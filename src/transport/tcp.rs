@@ -17,6 +17,7 @@ use super::stream::{Cancel, Cancelled, Connector, Stream};
 use crate::error::{Error, ErrorKind, Result};
 use crate::server_url::ServerUrl;
 use crate::sync::{Arc, assert_unlocked};
+use crate::trace::{Trace, TraceStepKind};
 
 /// How long the kernel lets one write wait before the caller looks at its own clock.
 const WRITE_SLICE: Duration = Duration::from_millis(250);
@@ -101,21 +102,35 @@ impl Connector for TcpConnector {
         url: &ServerUrl,
         deadline: Instant,
         cancel: &Arc<Cancel>,
+        trace: &Trace<'_>,
     ) -> Result<Arc<dyn Stream>> {
         assert_unlocked("connecting");
         let addresses = match url.ip() {
             Some(ip) => vec![SocketAddr::new(ip, url.port())],
-            None => self.resolution.addresses(url.host(), url.port(), deadline, cancel)?,
+            None => {
+                trace.step(|| TraceStepKind::Resolving { host: url.host().to_owned() });
+                let found = self.resolution.addresses(url.host(), url.port(), deadline, cancel)?;
+                trace.step(|| TraceStepKind::Resolved { addresses: found.clone() });
+                found
+            }
         };
         let mut last = None;
         let count = addresses.len();
         for (index, address) in addresses.into_iter().enumerate() {
             let left = deadline.saturating_duration_since(Instant::now());
             let share = left / u32::try_from(count - index).unwrap_or(u32::MAX);
+            trace.step(|| TraceStepKind::Connecting { address });
             match self.open(address, Instant::now() + share, cancel) {
-                Ok(stream) => return Ok(Arc::new(stream)),
+                Ok(stream) => {
+                    let (local, peer) = (stream.local_addr(), stream.peer_addr());
+                    trace.step(|| TraceStepKind::Connected { local, peer });
+                    return Ok(Arc::new(stream));
+                }
                 Err(error) if error.is_closed() => return Err(error),
-                Err(error) => last = Some(error),
+                Err(error) => {
+                    trace.step(|| TraceStepKind::AddressFailed { address, cause: error.clone() });
+                    last = Some(error);
+                }
             }
         }
         Err(last.unwrap_or_else(|| {
@@ -235,8 +250,9 @@ mod tests {
         let text = listener.local_addr().expect("address").to_string();
         let url = ServerUrl::parse(&text).expect("url");
         let deadline = Instant::now() + Duration::from_secs(10);
-        let stream =
-            connector().connect(&url, deadline, &Arc::new(Cancel::new())).expect("a stream");
+        let stream = connector()
+            .connect(&url, deadline, &Arc::new(Cancel::new()), &Trace::off())
+            .expect("a stream");
         let (_peer, _) = listener.accept().expect("the other end");
         assert_eq!(stream.peer_addr().map(|a| a.to_string()), Some(text));
         let reading = Arc::clone(&stream);
@@ -295,7 +311,7 @@ mod tests {
         let connector = TcpConnector::new(options, resolution);
         let url = ServerUrl::parse(&format!("both:{port}")).expect("url");
         let deadline = Instant::now() + Duration::from_secs(10);
-        let stream = connector.connect(&url, deadline, &Arc::new(Cancel::new()));
+        let stream = connector.connect(&url, deadline, &Arc::new(Cancel::new()), &Trace::off());
         let peer = stream.expect("the second address").peer_addr().expect("a peer");
         assert!(peer.ip().is_loopback() && peer.port() == port);
     }
@@ -306,7 +322,7 @@ mod tests {
         let text = listener.local_addr().expect("address").to_string();
         let url = ServerUrl::parse(&text).expect("url");
         let deadline = Instant::now() + Duration::from_secs(10);
-        let stream = connector().connect(&url, deadline, &Arc::new(Cancel::new()));
+        let stream = connector().connect(&url, deadline, &Arc::new(Cancel::new()), &Trace::off());
         let peer = stream.expect("a stream").peer_addr().map(|peer| peer.to_string());
         assert_eq!(peer, Some(text));
     }
@@ -318,8 +334,9 @@ mod tests {
         drop(listener);
         let url = ServerUrl::parse(&text).expect("url");
         let deadline = Instant::now() + Duration::from_secs(10);
-        let error =
-            connector().connect(&url, deadline, &Arc::new(Cancel::new())).expect_err("refused");
+        let error = connector()
+            .connect(&url, deadline, &Arc::new(Cancel::new()), &Trace::off())
+            .expect_err("refused");
         assert_eq!(error.kind(), ErrorKind::Io);
         assert!(error.to_string().contains(&text), "{error}");
     }

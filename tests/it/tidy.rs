@@ -16,17 +16,17 @@ use crate::support::source::{FoundPath, Source};
 ///
 /// Facades (`mod.rs`) are not listed: they hold docs, `mod` and `use` only.
 const LAYERS: &str = "
-    .               server_error error server_url statistics clock sync outcome random
+    .               server_error error server_url statistics clock sync trace outcome random
     protocol        subject headers message info op connect parser handshake
-    .               auth
+    .               auth read_listener
     transport       stream resolve tcp
     subscriptions   consumer mailbox subscriber requests registry router delivery
     outbox          frames pongs state turn append phases
     core            notice events keepalive servers threads config life
-    core            shared traffic flusher attempt receive reader callbacks closing draining
+    core            shared watch traffic flusher attempt receive reader callbacks closing draining
     connection      handle publish looking events
     .               drain request subscription request_many dispatcher listener
-    options         server_list check made builder servers reconnecting sizes wire listening
+    options         server_list check made builder servers reconnecting sizes wire listening watching
     .               lib
     testing         client_op interest session broker server grammar recorder
 ";
