@@ -189,7 +189,7 @@ impl Core {
 
     /// What a server accepts from this connection, from its INFO. Headers that the connection has
     /// switched off would make the server end it.
-    pub(super) fn server_limits(&self, info: &ServerInfo) -> ServerLimits {
+    pub(crate) fn server_limits(&self, info: &ServerInfo) -> ServerLimits {
         let headers = info.headers() && self.config.headers;
         ServerLimits { max_payload: info.max_payload(), headers }
     }
