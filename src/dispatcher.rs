@@ -16,8 +16,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::{Message, check_subscribe};
 use crate::subscription::check_max;
 use crate::subscriptions::{
-    Consumer, ConsumerStatus, End, Inbox, Item, PendingLimits, Rest, Subscriber, Target, deliver,
-    end_inbox,
+    Consumer, ConsumerStatus, End, Inbox, Item, PendingLimits, Rest, SealedConsumer, Subscriber,
+    Target, deliver, end_inbox,
 };
 use crate::sync::{Arc, Mutex, Rank, guarded};
 
@@ -363,6 +363,8 @@ impl fmt::Debug for Dispatcher {
             .finish_non_exhaustive()
     }
 }
+
+impl SealedConsumer for Dispatcher {}
 
 impl Consumer for Dispatcher {
     fn id(&self) -> u64 {

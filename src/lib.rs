@@ -270,16 +270,29 @@
 //!
 //! | level | what |
 //! | --- | --- |
-//! | error | without an error listener: what the server said, failures that were handled |
-//! | warn | disconnected, stale connection; without an error listener: slow consumers |
-//! | info | the other events |
-//! | debug | attempts to reconnect and their failures, every error notice |
+//! | error | without an error listener: what the server said, other failures, a late write |
+//! | warn | `Disconnected`, `StaleConnection`; without an error listener: slow consumers |
+//! | info | the other events; without an error listener: recovered consumers, discarded messages |
+//! | debug | `Reconnecting`, `ReconnectFailed`, every error notice |
+//! | trace | nothing: on the way of a message there is no log line |
+//!
+//! They are written on the callback thread, whose name (`nats-N-callback-NAME`) tells connections
+//! apart, and hold no secret, header or payload.
+//!
+//! # Looking closer
+//!
+//! * [`Connection::statistics`] counts what happened; [`Connection::last_error`],
+//!   [`Connection::close_cause`] and [`Connection::server_info`] tell more.
+//! * [`OptionsBuilder::trace_connection`] tells each step of an attempt to connect with its time.
+//! * [`OptionsBuilder::read_listener`] hears every operation that is read, as it is read.
 //!
 //! # Not here
 //!
 //! Not yet: TLS, WebSocket, NKeys, JWT and credentials files, JetStream, Key-Value, Object Store,
 //! services, and retrying the first connect. A server that requires TLS is refused with an error of
 //! kind [`Tls`](ErrorKind::Tls); credentials are never sent to it in clear.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod auth;
 mod clock;
@@ -319,7 +332,7 @@ pub use crate::error::{ConnectAttempt, Error, ErrorKind, Result};
 pub use crate::listener::{ConnectionListener, ErrorListener};
 pub use crate::options::{Options, OptionsBuilder, ServerList, connect};
 pub use crate::outbox::{OutboxPolicy, ReconnectBuffer};
-pub use crate::protocol::{Headers, Message, ServerInfo, Status, subject_matches};
+pub use crate::protocol::{HeaderIter, Headers, Message, ServerInfo, Status, subject_matches};
 pub use crate::read_listener::{ReadListener, ReadOperation};
 pub use crate::request::PendingReply;
 pub use crate::request_many::{Gather, Replies};

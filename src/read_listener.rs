@@ -14,8 +14,8 @@ use crate::sync::Arc;
 /// Unlike all other listeners it is called by the connection's *reader* thread, for each operation
 /// just before it is handled. While it runs nothing is read: a slow one slows the connection down,
 /// and it must not wait for anything that the connection would have to read (a `flush`, a request,
-/// a [`close`](crate::Connection::close)), which ends at its deadline at best. A panic is caught and
-/// counted. Set it with [`OptionsBuilder::read_listener`](crate::OptionsBuilder::read_listener).
+/// a [`close`](crate::Connection::close)): that ends at its deadline at best. A panic is caught
+/// and counted. [`OptionsBuilder::read_listener`](crate::OptionsBuilder::read_listener) sets it.
 ///
 /// Closures of the same shape are read listeners;
 /// [`OptionsBuilder::on_read`](crate::OptionsBuilder::on_read) takes one without type annotations.

@@ -1,6 +1,7 @@
 //! A subscription that the program reads from.
 
 use std::fmt;
+use std::iter::FusedIterator;
 use std::time::{Duration, Instant};
 
 use crate::clock;
@@ -8,7 +9,8 @@ use crate::connection::Connection;
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::Message;
 use crate::subscriptions::{
-    Consumer, ConsumerStatus, Empty, End, Inbox, Item, PendingLimits, Subscriber, Target,
+    Consumer, ConsumerStatus, Empty, End, Inbox, Item, PendingLimits, SealedConsumer, Subscriber,
+    Target,
 };
 use crate::sync::{Arc, Mutex, Rank};
 
@@ -155,7 +157,7 @@ impl Subscription {
     /// Messages as they come; waits for each. Ends when [`next`](Self::next) fails, and
     /// [`last_error`](Self::last_error) then says why.
     pub fn iter(&self) -> Iter<'_> {
-        Iter(self)
+        Iter { subscription: self, ended: false }
     }
 
     /// The messages that are there; does not wait. It may give more after it gave `None`.
@@ -172,6 +174,13 @@ impl Subscription {
     /// Why an iterator gave `None` last.
     pub fn last_error(&self) -> Option<Error> {
         self.last_error.lock().clone()
+    }
+
+    /// The step of an iterator that ends for good.
+    fn next_unless(&self, ended: &mut bool) -> Option<Message> {
+        let message = if *ended { None } else { self.keep(self.next()) };
+        *ended = message.is_none();
+        message
     }
 
     fn keep(&self, outcome: Result<Message>) -> Option<Message> {
@@ -261,6 +270,8 @@ impl fmt::Debug for Subscription {
     }
 }
 
+impl SealedConsumer for Subscription {}
+
 impl Consumer for Subscription {
     fn id(&self) -> u64 {
         self.subscriber.id()
@@ -295,20 +306,27 @@ impl Consumer for Subscription {
     }
 }
 
-/// Messages as they come; see [`Subscription::iter`].
+/// Messages as they come; see [`Subscription::iter`]. Once it has ended it stays so.
 #[derive(Debug)]
-pub struct Iter<'a>(&'a Subscription);
+#[must_use = "an iterator does nothing until it is asked"]
+pub struct Iter<'a> {
+    subscription: &'a Subscription,
+    ended: bool,
+}
 
 impl Iterator for Iter<'_> {
     type Item = Message;
 
     fn next(&mut self) -> Option<Message> {
-        self.0.keep(self.0.next())
+        self.subscription.next_unless(&mut self.ended)
     }
 }
 
-/// The messages that are there; see [`Subscription::try_iter`].
+impl FusedIterator for Iter<'_> {}
+
+/// The messages that are there; see [`Subscription::try_iter`]. After `None` it may go on.
 #[derive(Debug)]
+#[must_use = "an iterator does nothing until it is asked"]
 pub struct TryIter<'a>(&'a Subscription);
 
 impl Iterator for TryIter<'_> {
@@ -319,8 +337,10 @@ impl Iterator for TryIter<'_> {
     }
 }
 
-/// Messages as they come, each awaited for a time; see [`Subscription::timeout_iter`].
+/// Messages as they come, each awaited for a time; see [`Subscription::timeout_iter`]. After
+/// `None` it may go on.
 #[derive(Debug)]
+#[must_use = "an iterator does nothing until it is asked"]
 pub struct TimeoutIter<'a> {
     subscription: &'a Subscription,
     timeout: Duration,
@@ -334,24 +354,30 @@ impl Iterator for TimeoutIter<'_> {
     }
 }
 
-/// Messages as they come, owning the subscription.
+/// Messages as they come, owning the subscription. Once it has ended it stays so.
 #[derive(Debug)]
-pub struct IntoIter(Subscription);
+#[must_use = "an iterator does nothing until it is asked"]
+pub struct IntoIter {
+    subscription: Subscription,
+    ended: bool,
+}
 
 impl Iterator for IntoIter {
     type Item = Message;
 
     fn next(&mut self) -> Option<Message> {
-        self.0.keep(self.0.next())
+        self.subscription.next_unless(&mut self.ended)
     }
 }
+
+impl FusedIterator for IntoIter {}
 
 impl IntoIterator for Subscription {
     type Item = Message;
     type IntoIter = IntoIter;
 
     fn into_iter(self) -> IntoIter {
-        IntoIter(self)
+        IntoIter { subscription: self, ended: false }
     }
 }
 

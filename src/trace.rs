@@ -1,9 +1,9 @@
 //! The trace of an attempt to connect: each step with its time, for whoever wants to know where an
 //! attempt stands or where its time went.
 //!
-//! [`Trace`] belongs to one attempt and to the reader thread, which calls the closure of the program
-//! with no lock held. Without a closure a step is not even made. No step carries user information,
-//! a credential or the text of a CONNECT.
+//! [`Trace`] belongs to one attempt and to the reader thread, which calls the closure of the
+//! program with no lock held. Without a closure a step is not even made. No step carries user
+//! information, a credential or the text of a CONNECT.
 
 use std::cell::Cell;
 use std::fmt;

@@ -143,6 +143,7 @@ impl fmt::Debug for Connection {
 
 /// A handle that does not keep its connection open; see [`Connection::downgrade`].
 #[derive(Clone)]
+#[must_use = "it does nothing until it is upgraded"]
 pub struct WeakConnection(Weak<Core>);
 
 impl WeakConnection {

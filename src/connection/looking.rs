@@ -78,8 +78,8 @@ impl Connection {
     }
 
     /// Since when the connection in use has been established; none while there is none. Its
-    /// [`elapsed`](Instant::elapsed) is the time that it has lasted; when that was by the wall clock
-    /// says the event.
+    /// [`elapsed`](Instant::elapsed) is the time that it has lasted; the time by the wall clock is
+    /// in the event.
     pub fn connected_since(&self) -> Option<Instant> {
         let life = self.core().life();
         life.present().and(life.connected_at)

@@ -26,6 +26,7 @@ use crate::server_url::ServerUrl;
 use crate::subscriptions::{End, Rest, Target, end_inbox};
 use crate::sync::{Arc, assert_unlocked};
 use crate::trace::{Trace, TraceStepKind};
+use crate::transport::Stream;
 
 /// How long the teardown waits for a write to notice that its stream is shut down.
 const TURN_PATIENCE: Duration = Duration::from_secs(5);
@@ -176,18 +177,7 @@ fn go_live(
     trace: &Trace<'_>,
 ) -> Result<(Link, Parser), Error> {
     let LoggedIn { url, stream, mut parser, info } = login;
-    core.outbox.open();
-    let mut lines = Vec::new();
-    let subscriptions = core.registry.announce_all(&mut lines);
-    let deadline = clock::after(core.config.connect_timeout);
-    if let Err(error) = write_all(&*stream, &lines, deadline) {
-        core.outbox.end(TURN_PATIENCE);
-        core.registry.forget_announced();
-        let said = last_word(core, &*stream, &mut parser, deadline);
-        stream.shutdown();
-        core.cancel.watch(None);
-        return Err(said.unwrap_or(error));
-    }
+    let subscriptions = announce(core, &*stream, &mut parser)?;
     trace.step(|| TraceStepKind::SubscriptionsWritten { subscriptions });
     let mut life = core.life();
     if life.closing {
@@ -239,6 +229,24 @@ fn go_live(
         core.exception(Error::new(ErrorKind::MaxPayload, text));
     }
     Ok((link, parser))
+}
+
+/// Writes the subscriptions, before anything else may be. If that fails, what the server said is
+/// why.
+fn announce(core: &Core, stream: &dyn Stream, parser: &mut Parser) -> Result<usize, Error> {
+    core.outbox.open();
+    let mut lines = Vec::new();
+    let subscriptions = core.registry.announce_all(&mut lines);
+    let deadline = clock::after(core.config.connect_timeout);
+    if let Err(error) = write_all(stream, &lines, deadline) {
+        core.outbox.end(TURN_PATIENCE);
+        core.registry.forget_announced();
+        let said = last_word(core, stream, parser, deadline);
+        stream.shutdown();
+        core.cancel.watch(None);
+        return Err(said.unwrap_or(error));
+    }
+    Ok(subscriptions)
 }
 
 /// What the handshake's INFO said beside the login: told after the connection was.

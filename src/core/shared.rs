@@ -5,6 +5,7 @@
 //! moves are made in `reader.rs`, `closing.rs` and `draining.rs`.
 
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
@@ -204,6 +205,11 @@ impl Core {
         }
     }
 }
+
+/// Code of the program never runs while a lock is held or a step is half done, so a panic of it
+/// leaves everything here whole.
+impl UnwindSafe for Core {}
+impl RefUnwindSafe for Core {}
 
 impl fmt::Debug for Core {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

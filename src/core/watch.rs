@@ -1,7 +1,7 @@
 //! The calls for debugging: the read listener, and the trace of attempts to connect.
 //!
-//! Both are code of the program that runs on the reader thread, with no lock held. A panic is caught
-//! and counted; the first one is told to `exception_occurred`.
+//! Both are code of the program that runs on the reader thread, with no lock held. A panic is
+//! caught and counted; the first one is told to `exception_occurred`.
 
 use std::sync::atomic::Ordering;
 

@@ -10,6 +10,7 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::subject::quote;
@@ -209,6 +210,7 @@ impl Headers {
 
 /// The lines of [`Headers`] as name and value, in order; made by [`Headers::iter`].
 #[derive(Clone)]
+#[must_use = "an iterator does nothing until it is asked"]
 pub struct Iter<'a> {
     text: &'a str,
     lines: std::slice::Iter<'a, Line>,
@@ -234,6 +236,8 @@ impl<'a> Iterator for Iter<'a> {
 
 impl ExactSizeIterator for Iter<'_> {}
 
+impl std::iter::FusedIterator for Iter<'_> {}
+
 impl fmt::Debug for Iter<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.clone().map(|(name, _)| name)).finish()
@@ -256,6 +260,13 @@ impl PartialEq for Headers {
 }
 
 impl Eq for Headers {}
+
+impl Hash for Headers {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.len().hash(state);
+        self.iter().for_each(|line| line.hash(state));
+    }
+}
 
 impl fmt::Debug for Headers {
     /// Names only: a value may be a secret.
@@ -293,7 +304,7 @@ fn too_long(name: &str) -> Error {
 }
 
 /// The status line of a message that the server, or JetStream, made instead of a publisher.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Status {
     code: u16,
     description: String,

@@ -21,7 +21,7 @@ pub(crate) mod subject;
 
 pub(crate) use connect::{ConnectFields, encode_connect};
 pub(crate) use handshake::{Handshake, Step, Tls, tls_policy};
-pub use headers::{Headers, Status};
+pub use headers::{Headers, Iter as HeaderIter, Status};
 pub use info::ServerInfo;
 pub(crate) use info::ServerInfoUpdate;
 pub use message::Message;

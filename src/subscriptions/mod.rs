@@ -18,6 +18,7 @@ mod router;
 mod subscriber;
 
 pub(crate) use consumer::End;
+pub(crate) use consumer::sealed::Sealed as SealedConsumer;
 pub use consumer::{Consumer, ConsumerStatus, ConsumerView, PendingLimits};
 pub(crate) use delivery::deliver;
 pub(crate) use mailbox::{Empty, Rest};

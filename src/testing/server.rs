@@ -40,6 +40,7 @@ pub struct Server {
 
 /// What a [`Server`] is told before it starts.
 #[derive(Clone)]
+#[must_use = "a builder does nothing until it starts a server"]
 pub struct ServerBuilder {
     port: u16,
     settings: Settings,

@@ -28,6 +28,8 @@ mod listeners;
 #[cfg(feature = "testing")]
 mod logging;
 mod memory;
+#[cfg(feature = "testing")]
+mod public_api;
 mod random_faults;
 #[cfg(feature = "testing")]
 mod real;

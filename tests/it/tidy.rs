@@ -26,7 +26,8 @@ const LAYERS: &str = "
     core            shared watch traffic flusher attempt receive reader callbacks closing draining
     connection      handle publish looking events
     .               drain request subscription request_many dispatcher listener
-    options         server_list check made builder servers reconnecting sizes wire listening watching
+    options         server_list check made builder servers reconnecting sizes wire listening
+    options         watching
     .               lib
     testing         client_op interest session broker server grammar recorder
 ";
