@@ -237,6 +237,23 @@ impl Dispatcher {
     /// # Errors
     ///
     /// Those of [`Connection::queue_subscribe`].
+    ///
+    /// ```
+    /// # #[cfg(feature = "testing")]
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = nats_blocking::testing::Server::start()?;
+    /// # let connection = nats_blocking::connect(server.url())?;
+    /// let dispatcher = connection.dispatcher(|_, message| println!("{}", message.subject()))?;
+    /// let jobs = dispatcher.queue_subscribe("jobs", "workers")?;
+    /// let news = dispatcher.queue_subscribe_with("news", "readers", |_, _| println!("news"))?;
+    /// dispatcher.unsubscribe_after(news, 10)?;
+    /// assert!(dispatcher.unsubscribe(jobs));
+    /// dispatcher.set_pending_limits(nats_blocking::PendingLimits::new(1_000, 0));
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "testing"))]
+    /// # fn main() {}
+    /// ```
     pub fn queue_subscribe_with(
         &self,
         subject: impl AsRef<str>,

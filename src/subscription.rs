@@ -60,6 +60,29 @@ impl Connection {
     ///
     /// Those of [`subscribe`](Self::subscribe), and
     /// [`InvalidQueueGroup`](ErrorKind::InvalidQueueGroup).
+    ///
+    /// ```
+    /// # #[cfg(feature = "testing")]
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = nats_blocking::testing::Server::start()?;
+    /// # let connection = nats_blocking::connect(server.url())?;
+    /// let timeout = std::time::Duration::from_secs(10);
+    /// let members = [
+    ///     connection.queue_subscribe("jobs", "workers")?,
+    ///     connection.queue_subscribe("jobs", "workers")?,
+    /// ];
+    /// connection.publish("jobs", "dig")?;
+    /// connection.flush_timeout(timeout)?;
+    /// let mut got = 0;
+    /// for member in &members {
+    ///     got += usize::from(member.try_next()?.is_some());
+    /// }
+    /// assert_eq!(got, 1);
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "testing"))]
+    /// # fn main() {}
+    /// ```
     pub fn queue_subscribe(
         &self,
         subject: impl AsRef<str>,
@@ -134,6 +157,29 @@ impl Subscription {
     /// # Errors
     ///
     /// [`Timeout`](ErrorKind::Timeout), and those of [`next`](Self::next).
+    ///
+    /// ```
+    /// # #[cfg(feature = "testing")]
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = nats_blocking::testing::Server::start()?;
+    /// # let connection = nats_blocking::connect(server.url())?;
+    /// use std::time::{Duration, Instant};
+    ///
+    /// let subscription = connection.subscribe("ticks")?;
+    /// connection.publish("ticks", "1")?;
+    /// let deadline = Instant::now() + Duration::from_secs(10);
+    /// assert_eq!(subscription.next_deadline(deadline)?.payload(), b"1");
+    ///
+    /// // As an iterator, which ends when nothing came for a while.
+    /// connection.publish("ticks", "2")?;
+    /// connection.publish("ticks", "3")?;
+    /// let rest: Vec<_> = subscription.timeout_iter(Duration::from_millis(500)).collect();
+    /// assert_eq!(rest.len(), 2);
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "testing"))]
+    /// # fn main() {}
+    /// ```
     pub fn next_deadline(&self, deadline: Instant) -> Result<Message> {
         self.finish(self.mailbox.pop(Some(deadline)), "the deadline")
     }
@@ -215,6 +261,24 @@ impl Subscription {
     /// # Errors
     ///
     /// [`InvalidOption`](ErrorKind::InvalidOption) if `max` is zero.
+    ///
+    /// ```
+    /// # #[cfg(feature = "testing")]
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = nats_blocking::testing::Server::start()?;
+    /// # let connection = nats_blocking::connect(server.url())?;
+    /// let subscription = connection.subscribe("news")?;
+    /// subscription.unsubscribe_after(2)?;
+    /// for number in 1..=5 {
+    ///     connection.publish("news", number.to_string())?;
+    /// }
+    /// assert_eq!(subscription.iter().count(), 2);
+    /// subscription.unsubscribe(); // Has ended already: does nothing.
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "testing"))]
+    /// # fn main() {}
+    /// ```
     pub fn unsubscribe_after(&self, max: u64) -> Result<()> {
         check_max(max)?;
         self.connection.core().limit_subscription(&self.subscriber, max);
@@ -238,6 +302,26 @@ impl Subscription {
     }
 
     /// Sets how much may wait before the newest messages are dropped.
+    ///
+    /// ```
+    /// # #[cfg(feature = "testing")]
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = nats_blocking::testing::Server::start()?;
+    /// # let connection = nats_blocking::connect(server.url())?;
+    /// use nats_blocking::{Consumer, PendingLimits};
+    ///
+    /// let subscription = connection.subscribe("flood")?;
+    /// subscription.set_pending_limits(PendingLimits::new(2, 0));
+    /// for _ in 0..5 {
+    ///     connection.publish("flood", "")?;
+    /// }
+    /// connection.flush()?;
+    /// assert_eq!((subscription.pending_messages(), subscription.dropped()), (2, 3));
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "testing"))]
+    /// # fn main() {}
+    /// ```
     pub fn set_pending_limits(&self, limits: PendingLimits) {
         self.subscriber.set_limits(limits);
     }

@@ -54,6 +54,19 @@ impl fmt::Display for TraceStep {
 ///
 /// An attempt ends with [`SubscriptionsWritten`](Self::SubscriptionsWritten) or with
 /// [`Failed`](Self::Failed).
+///
+/// ```
+/// use nats_blocking::{Options, TraceStep, TraceStepKind};
+///
+/// fn slow(step: &TraceStep) {
+///     if let TraceStepKind::Resolved { addresses, .. } = step.kind() {
+///         println!("{} has {} addresses, after {:?}", step.server(), addresses.len(), step.elapsed());
+///     }
+/// }
+///
+/// let options = Options::builder().trace_connection(slow).build()?;
+/// # Ok::<(), nats_blocking::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum TraceStepKind {

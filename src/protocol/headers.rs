@@ -150,6 +150,24 @@ impl Headers {
     }
 
     /// All values of the name in any letter case, in order.
+    ///
+    /// ```
+    /// use nats_blocking::Headers;
+    ///
+    /// let mut headers = Headers::new();
+    /// headers.append("Trace", "1")?;
+    /// headers.append("trace", "2")?;
+    /// headers.append("trace", "3")?;
+    /// assert_eq!(headers.get_last("trace"), Some("3"));
+    /// assert_eq!(headers.get_ignore_case("TRACE"), Some("1"));
+    /// assert_eq!(headers.get_all_ignore_case("TRACE").count(), 3);
+    /// headers.insert("trace", "4")?;
+    /// assert_eq!(headers.get_all("trace").collect::<Vec<_>>(), ["4"]);
+    /// assert!(headers.remove("trace") && !headers.contains("trace"));
+    /// headers.clear();
+    /// assert!(headers.is_empty());
+    /// # Ok::<(), nats_blocking::Error>(())
+    /// ```
     pub fn get_all_ignore_case<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a str> {
         self.iter()
             .filter(move |(line_name, _)| line_name.eq_ignore_ascii_case(name))

@@ -30,6 +30,8 @@ mod logging;
 mod memory;
 #[cfg(feature = "testing")]
 mod public_api;
+#[cfg(feature = "testing")]
+mod public_docs;
 mod random_faults;
 #[cfg(feature = "testing")]
 mod real;

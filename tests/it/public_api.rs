@@ -2,8 +2,8 @@
 //! it, and use it behind `dyn`.
 //!
 //! Whoever adds a public type adds it to a table here; a test compares the tables with the
-//! `pub use` lines of `src/lib.rs` and `src/testing/mod.rs`. What the public functions must say in their
-//! documentation is checked in `public_docs.rs`.
+//! `pub use` lines of `src/lib.rs` and `src/testing/mod.rs`. What the documentation of public
+//! functions must say is checked in `public_docs.rs`.
 
 use std::error::Error as StdError;
 use std::fmt::{Debug, Display};
