@@ -60,7 +60,7 @@ impl fmt::Display for TraceStep {
 ///
 /// fn slow(step: &TraceStep) {
 ///     if let TraceStepKind::Resolved { addresses, .. } = step.kind() {
-///         println!("{} has {} addresses, after {:?}", step.server(), addresses.len(), step.elapsed());
+///         println!("{}: {} addresses, {:?}", step.server(), addresses.len(), step.elapsed());
 ///     }
 /// }
 ///

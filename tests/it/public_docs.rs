@@ -5,8 +5,8 @@
 //!   [`NO_EXAMPLE`] with the reason. Getters and the setters of builders need none: their sentence
 //!   says it all, and their type has an example.
 //!
-//! That a function which returns a `Result` has a section `# Errors` is clippy's to check. Functions
-//! that a macro makes (`on_connected` …, the counts of `Statistics`) are not seen here.
+//! That a function which returns a `Result` has a section `# Errors` is clippy's to check.
+//! Functions that a macro makes (`on_connected` …, the counts of `Statistics`) are not seen here.
 
 use std::collections::BTreeSet;
 use std::fs;
