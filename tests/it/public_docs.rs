@@ -148,7 +148,7 @@ fn items(file: &str, source: &Source) -> Vec<Item> {
         let owner = if is_function { owner(source, position) } else { None };
         let body = if is_function { body(source, position) } else { String::new() };
         items.push(Item {
-            name: owner.map_or(name.to_owned(), |owner| format!("{owner}::{name}")),
+            name: owner.map_or_else(|| name.to_owned(), |owner| format!("{owner}::{name}")),
             file: file.to_owned(),
             line: source.line_of(position),
             docs,
@@ -162,7 +162,7 @@ fn items(file: &str, source: &Source) -> Vec<Item> {
 fn body(source: &Source, position: usize) -> String {
     let functions = source.functions();
     let own = functions.iter().find(|function| function.position >= position);
-    own.map_or(String::new(), |function| source.code[function.body.clone()].to_owned())
+    own.map(|function| source.code[function.body.clone()].to_owned()).unwrap_or_default()
 }
 
 /// The type of the `impl` block around a position.
