@@ -13,7 +13,6 @@ use crate::transport::{Resolution, TcpConnector};
 ///
 /// `Debug` shows everything but secrets.
 #[derive(Clone)]
-#[must_use = "options do nothing until they connect"]
 pub struct Options {
     pub(crate) config: Config,
     pub(crate) sinks: Vec<Sink>,

@@ -18,6 +18,7 @@ mod corpus;
 mod embedded;
 #[cfg(feature = "testing")]
 mod endings;
+mod environment;
 mod events;
 mod examples;
 mod handshake;

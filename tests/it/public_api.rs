@@ -23,9 +23,9 @@ use nats_blocking::{
     ConnectionStatus, Consumer, ConsumerStatus, ConsumerView, Dispatcher, Drain, Error, ErrorKind,
     ErrorListener, ErrorNotice, Events, Gather, HeaderIter, Headers, IntoIter, Iter, ListenerId,
     Message, Notice, Options, OptionsBuilder, OutboxPolicy, PendingLimits, PendingReply,
-    ReadListener, ReadOperation, ReconnectBuffer, RefusedOperation, Replies, Result, ServerError,
-    ServerErrorKind, ServerInfo, ServerList, Statistics, Status, Subscription, TimeoutIter,
-    TraceStep, TraceStepKind, TryIter, WeakConnection,
+    ReadListener, ReadOperation, ReconnectBuffer, RefusedOperation, Replies, ResolveMode, Result,
+    ServerError, ServerErrorKind, ServerInfo, ServerList, Statistics, Status, Subscription,
+    TimeoutIter, TraceStep, TraceStepKind, TryIter, WeakConnection,
 };
 
 use crate::support::source::Source;
@@ -63,7 +63,7 @@ fn asserted() -> Vec<&'static str> {
     // Small values to decide by.
     names.extend(every!([
         ErrorKind, ConnectionStatus, ConsumerStatus, RefusedOperation, ListenerId, OutboxPolicy,
-        ReconnectBuffer, PendingLimits,
+        ReconnectBuffer, PendingLimits, ResolveMode,
     ]: Plain + Copy + Eq + Hash));
     names.extend(every!([ServerErrorKind]: Plain + Clone + Eq + Hash));
     // Options hold listeners, and a gathering a sentinel: code of the program.
