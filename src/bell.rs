@@ -10,9 +10,10 @@
 //! queue.
 
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 
 /// Something to ring.
-pub(crate) trait Bell: fmt::Debug + Send + Sync {
+pub(crate) trait Bell: fmt::Debug + Send + Sync + UnwindSafe + RefUnwindSafe {
     /// There is something to look at.
     fn ring(&self);
 }

@@ -11,15 +11,15 @@ use std::time::Duration;
 
 use crate::clock;
 use crate::connection::Connection;
-use crate::core::{Core, Runs, guarded};
+use crate::core::{Core, Runs};
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::{Message, check_subscribe};
 use crate::subscription::check_max;
 use crate::subscriptions::{
-    Consumer, ConsumerStatus, ConsumerView, End, Inbox, Item, PendingLimits, Rest, Subscriber,
-    SubscriptionEnd, Target, deliver, end_inbox,
+    Consumer, ConsumerStatus, ConsumerView, End, Inbox, Item, PendingLimits, Rest, SealedConsumer,
+    Subscriber, SubscriptionEnd, Target, deliver, end_inbox,
 };
-use crate::sync::{Arc, Mutex, Rank};
+use crate::sync::{Arc, Mutex, Rank, guarded};
 
 type Handler = Box<dyn FnMut(&Connection, Message) + Send>;
 
@@ -245,6 +245,23 @@ impl Dispatcher {
     /// # Errors
     ///
     /// Those of [`Connection::queue_subscribe`].
+    ///
+    /// ```
+    /// # #[cfg(feature = "testing")]
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = nats_blocking::testing::Server::start()?;
+    /// # let connection = nats_blocking::connect(server.url())?;
+    /// let dispatcher = connection.dispatcher(|_, message| println!("{}", message.subject()))?;
+    /// let jobs = dispatcher.queue_subscribe("jobs", "workers")?;
+    /// let news = dispatcher.queue_subscribe_with("news", "readers", |_, _| println!("news"))?;
+    /// dispatcher.unsubscribe_after(news, 10)?;
+    /// assert!(dispatcher.unsubscribe(jobs));
+    /// dispatcher.set_pending_limits(nats_blocking::PendingLimits::new(1_000, 0));
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "testing"))]
+    /// # fn main() {}
+    /// ```
     pub fn queue_subscribe_with(
         &self,
         subject: impl AsRef<str>,
@@ -432,6 +449,8 @@ impl fmt::Debug for Dispatcher {
             .finish_non_exhaustive()
     }
 }
+
+impl SealedConsumer for Dispatcher {}
 
 impl Consumer for Dispatcher {
     fn id(&self) -> u64 {

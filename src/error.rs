@@ -7,6 +7,7 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::io;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
 use crate::server_error::ServerError;
@@ -253,6 +254,10 @@ impl From<Error> for io::Error {
         Self::new(kind, error)
     }
 }
+
+/// An error never changes once it is made.
+impl UnwindSafe for Error {}
+impl RefUnwindSafe for Error {}
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

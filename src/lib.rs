@@ -335,10 +335,21 @@
 //!
 //! | level | what |
 //! | --- | --- |
-//! | error | without an error listener: what the server said, failures that were handled |
-//! | warn | disconnected, stale connection; without an error listener: slow consumers |
-//! | info | the other events |
-//! | debug | attempts to reconnect and their failures, every error notice |
+//! | error | without an error listener: what the server said, other failures, a late write |
+//! | warn | `Disconnected`, `StaleConnection`; without an error listener: slow consumers |
+//! | info | the other events; without an error listener: recovered consumers, discarded messages |
+//! | debug | `Reconnecting`, `ReconnectFailed`, every error notice |
+//! | trace | nothing: on the way of a message there is no log line |
+//!
+//! They are written on the callback thread, whose name (`nats-N-callback-NAME`) tells connections
+//! apart, and hold no secret, header or payload.
+//!
+//! # Looking closer
+//!
+//! * [`Connection::statistics`] counts what happened; [`Connection::last_error`],
+//!   [`Connection::close_cause`] and [`Connection::server_info`] tell more.
+//! * [`OptionsBuilder::trace_connection`] tells each step of an attempt to connect with its time.
+//! * [`OptionsBuilder::read_listener`] hears every operation that is read, as it is read.
 //!
 //! # Features
 //!
@@ -354,6 +365,8 @@
 //! connect. A server that requires TLS is refused with an error of
 //! kind [`Tls`](ErrorKind::Tls); credentials are never sent to it in clear.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod auth;
 mod bell;
 mod clock;
@@ -368,6 +381,7 @@ mod outbox;
 mod outcome;
 mod protocol;
 mod random;
+mod read_listener;
 mod request;
 mod request_many;
 mod server_error;
@@ -377,6 +391,7 @@ mod subscription;
 mod subscription_set;
 mod subscriptions;
 mod sync;
+mod trace;
 mod transport;
 
 #[cfg(any(doc, doctest))]
@@ -396,9 +411,11 @@ pub use crate::listener::{ConnectionListener, ErrorListener};
 pub use crate::options::{Options, OptionsBuilder, ServerList, connect};
 pub use crate::outbox::{OutboxPolicy, ReconnectBuffer};
 pub use crate::protocol::{
-    Headers, Message, ServerInfo, Status, check_header, check_publish as check_publish_subject,
-    check_queue as check_queue_group, check_subscribe as check_subscribe_subject, subject_matches,
+    HeaderIter, Headers, Message, ServerInfo, Status, check_header,
+    check_publish as check_publish_subject, check_queue as check_queue_group,
+    check_subscribe as check_subscribe_subject, subject_matches,
 };
+pub use crate::read_listener::{ReadListener, ReadOperation};
 pub use crate::request::PendingReply;
 pub use crate::request_many::{Gather, Replies};
 pub use crate::server_error::{RefusedOperation, ServerError, ServerErrorKind};
@@ -408,6 +425,7 @@ pub use crate::subscription_set::{SetIter, SetKey, SubscriptionSet};
 pub use crate::subscriptions::{
     Consumer, ConsumerStatus, ConsumerView, End as EndReason, PendingLimits, SubscriptionEnd,
 };
+pub use crate::trace::{TraceStep, TraceStepKind};
 pub use crate::transport::ResolveMode;
 
 /// The README's programs, compiled with the documentation tests.

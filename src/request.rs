@@ -139,9 +139,35 @@ impl Connection {
     /// Sends a message as a request, with its headers; its own reply subject is not used. Otherwise
     /// like [`request`](Self::request).
     ///
+    /// # Blocking
+    ///
+    /// Like [`request`](Self::request).
+    ///
     /// # Errors
     ///
     /// Those of [`request`](Self::request).
+    ///
+    /// ```
+    /// # #[cfg(feature = "testing")]
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = nats_blocking::testing::Server::start()?;
+    /// # let connection = nats_blocking::connect(server.url())?;
+    /// use std::time::Duration;
+    ///
+    /// use nats_blocking::Message;
+    ///
+    /// let doubling = connection.dispatcher(|connection, message| {
+    ///     let _ = connection.respond(&message, message.text().unwrap_or("").repeat(2));
+    /// })?;
+    /// doubling.subscribe("double")?;
+    /// let request = Message::new("double", "ab").with_header("Trace", "7")?;
+    /// let reply = connection.request_message(&request, Duration::from_secs(10))?;
+    /// assert_eq!(reply.payload(), b"abab");
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "testing"))]
+    /// # fn main() {}
+    /// ```
     pub fn request_message(&self, message: &Message, timeout: Duration) -> Result<Message> {
         let headers: Option<&Headers> = Some(message.headers());
         let (subject, payload) = (message.subject(), message.payload());
@@ -160,14 +186,31 @@ impl Connection {
     ///
     /// Those of [`publish`](Self::publish).
     ///
-    /// ```no_run
-    /// # let connection = nats_blocking::connect("nats://127.0.0.1:4222")?;
-    /// let questions = ["one", "two", "three"];
-    /// let pending = questions.map(|question| connection.send_request("ask", question));
-    /// for reply in pending {
-    ///     println!("{:?}", reply?.wait(std::time::Duration::from_secs(1))?.payload());
-    /// }
-    /// # Ok::<(), nats_blocking::Error>(())
+    /// ```
+    /// # #[cfg(feature = "testing")]
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = nats_blocking::testing::Server::start()?;
+    /// # let connection = nats_blocking::connect(server.url())?;
+    /// use std::time::Duration;
+    ///
+    /// use nats_blocking::PendingReply;
+    ///
+    /// let echo = connection.dispatcher(|connection, message| {
+    ///     let _ = connection.respond(&message, message.payload());
+    /// })?;
+    /// echo.subscribe("echo")?;
+    /// let first: PendingReply = connection.send_request("echo", "1")?;
+    /// let second = connection.send_request("echo", "2")?;
+    /// assert_eq!(second.wait(Duration::from_secs(10))?.payload(), b"2");
+    /// let first = match first.try_wait() {
+    ///     Some(reply) => reply?,
+    ///     None => first.wait(Duration::from_secs(10))?,
+    /// };
+    /// assert_eq!(first.payload(), b"1");
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "testing"))]
+    /// # fn main() {}
     /// ```
     pub fn send_request(
         &self,

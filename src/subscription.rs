@@ -1,6 +1,7 @@
 //! A subscription that the program reads from.
 
 use std::fmt;
+use std::iter::FusedIterator;
 use std::time::{Duration, Instant};
 
 use crate::bell::Bell;
@@ -12,8 +13,8 @@ use crate::core::Core;
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::Message;
 use crate::subscriptions::{
-    Consumer, ConsumerStatus, ConsumerView, Empty, End, Inbox, Item, PendingLimits, Subscriber,
-    SubscriptionEnd, Target,
+    Consumer, ConsumerStatus, ConsumerView, Empty, End, Inbox, Item, PendingLimits, SealedConsumer,
+    Subscriber, SubscriptionEnd, Target,
 };
 use crate::sync::{Arc, Mutex, Rank};
 
@@ -65,6 +66,29 @@ impl Connection {
     ///
     /// Those of [`subscribe`](Self::subscribe), and
     /// [`InvalidQueueGroup`](ErrorKind::InvalidQueueGroup).
+    ///
+    /// ```
+    /// # #[cfg(feature = "testing")]
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = nats_blocking::testing::Server::start()?;
+    /// # let connection = nats_blocking::connect(server.url())?;
+    /// let timeout = std::time::Duration::from_secs(10);
+    /// let members = [
+    ///     connection.queue_subscribe("jobs", "workers")?,
+    ///     connection.queue_subscribe("jobs", "workers")?,
+    /// ];
+    /// connection.publish("jobs", "dig")?;
+    /// connection.flush_timeout(timeout)?;
+    /// let mut got = 0;
+    /// for member in &members {
+    ///     got += usize::from(member.try_next()?.is_some());
+    /// }
+    /// assert_eq!(got, 1);
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "testing"))]
+    /// # fn main() {}
+    /// ```
     pub fn queue_subscribe(
         &self,
         subject: impl AsRef<str>,
@@ -141,6 +165,29 @@ impl Subscription {
     /// # Errors
     ///
     /// [`Timeout`](ErrorKind::Timeout), and those of [`next`](Self::next).
+    ///
+    /// ```
+    /// # #[cfg(feature = "testing")]
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = nats_blocking::testing::Server::start()?;
+    /// # let connection = nats_blocking::connect(server.url())?;
+    /// use std::time::{Duration, Instant};
+    ///
+    /// let subscription = connection.subscribe("ticks")?;
+    /// connection.publish("ticks", "1")?;
+    /// let deadline = Instant::now() + Duration::from_secs(10);
+    /// assert_eq!(subscription.next_deadline(deadline)?.payload(), b"1");
+    ///
+    /// // As an iterator, which ends when nothing came for a while.
+    /// connection.publish("ticks", "2")?;
+    /// connection.publish("ticks", "3")?;
+    /// let rest: Vec<_> = subscription.timeout_iter(Duration::from_millis(500)).collect();
+    /// assert_eq!(rest.len(), 2);
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "testing"))]
+    /// # fn main() {}
+    /// ```
     pub fn next_deadline(&self, deadline: Instant) -> Result<Message> {
         self.finish(self.mailbox.pop(Some(deadline)), "the deadline")
     }
@@ -164,7 +211,7 @@ impl Subscription {
     /// Messages as they come; waits for each. Ends when [`next`](Self::next) fails, and
     /// [`last_error`](Self::last_error) then says why.
     pub fn iter(&self) -> Iter<'_> {
-        Iter(self)
+        Iter { subscription: self, ended: false }
     }
 
     /// The messages that are there; does not wait. It may give more after it gave `None`.
@@ -181,6 +228,13 @@ impl Subscription {
     /// Why an iterator gave `None` last.
     pub fn last_error(&self) -> Option<Error> {
         self.last_error.lock().clone()
+    }
+
+    /// The step of an iterator that ends for good.
+    fn next_unless(&self, ended: &mut bool) -> Option<Message> {
+        let message = if *ended { None } else { self.keep(self.next()) };
+        *ended = message.is_none();
+        message
     }
 
     fn keep(&self, outcome: Result<Message>) -> Option<Message> {
@@ -285,6 +339,24 @@ impl Subscription {
     /// # Errors
     ///
     /// [`InvalidOption`](ErrorKind::InvalidOption) if `max` is zero.
+    ///
+    /// ```
+    /// # #[cfg(feature = "testing")]
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = nats_blocking::testing::Server::start()?;
+    /// # let connection = nats_blocking::connect(server.url())?;
+    /// let subscription = connection.subscribe("news")?;
+    /// subscription.unsubscribe_after(2)?;
+    /// for number in 1..=5 {
+    ///     connection.publish("news", number.to_string())?;
+    /// }
+    /// assert_eq!(subscription.iter().count(), 2);
+    /// subscription.unsubscribe(); // Has ended already: does nothing.
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "testing"))]
+    /// # fn main() {}
+    /// ```
     pub fn unsubscribe_after(&self, max: u64) -> Result<()> {
         check_max(max)?;
         self.connection.core().limit_subscription(&self.subscriber, max);
@@ -353,6 +425,26 @@ impl Subscription {
     }
 
     /// Sets how much may wait before the newest messages are dropped.
+    ///
+    /// ```
+    /// # #[cfg(feature = "testing")]
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = nats_blocking::testing::Server::start()?;
+    /// # let connection = nats_blocking::connect(server.url())?;
+    /// use nats_blocking::{Consumer, PendingLimits};
+    ///
+    /// let subscription = connection.subscribe("flood")?;
+    /// subscription.set_pending_limits(PendingLimits::new(2, 0));
+    /// for _ in 0..5 {
+    ///     connection.publish("flood", "")?;
+    /// }
+    /// connection.flush()?;
+    /// assert_eq!((subscription.pending_messages(), subscription.dropped()), (2, 3));
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "testing"))]
+    /// # fn main() {}
+    /// ```
     pub fn set_pending_limits(&self, limits: PendingLimits) {
         self.subscriber.set_limits(limits);
     }
@@ -384,6 +476,8 @@ impl fmt::Debug for Subscription {
             .finish_non_exhaustive()
     }
 }
+
+impl SealedConsumer for Subscription {}
 
 impl Consumer for Subscription {
     fn id(&self) -> u64 {
@@ -419,20 +513,27 @@ impl Consumer for Subscription {
     }
 }
 
-/// Messages as they come; see [`Subscription::iter`].
+/// Messages as they come; see [`Subscription::iter`]. Once it has ended it stays so.
 #[derive(Debug)]
-pub struct Iter<'a>(&'a Subscription);
+#[must_use = "an iterator does nothing until it is asked"]
+pub struct Iter<'a> {
+    subscription: &'a Subscription,
+    ended: bool,
+}
 
 impl Iterator for Iter<'_> {
     type Item = Message;
 
     fn next(&mut self) -> Option<Message> {
-        self.0.keep(self.0.next())
+        self.subscription.next_unless(&mut self.ended)
     }
 }
 
-/// The messages that are there; see [`Subscription::try_iter`].
+impl FusedIterator for Iter<'_> {}
+
+/// The messages that are there; see [`Subscription::try_iter`]. After `None` it may go on.
 #[derive(Debug)]
+#[must_use = "an iterator does nothing until it is asked"]
 pub struct TryIter<'a>(&'a Subscription);
 
 impl Iterator for TryIter<'_> {
@@ -443,8 +544,10 @@ impl Iterator for TryIter<'_> {
     }
 }
 
-/// Messages as they come, each awaited for a time; see [`Subscription::timeout_iter`].
+/// Messages as they come, each awaited for a time; see [`Subscription::timeout_iter`]. After
+/// `None` it may go on.
 #[derive(Debug)]
+#[must_use = "an iterator does nothing until it is asked"]
 pub struct TimeoutIter<'a> {
     subscription: &'a Subscription,
     timeout: Duration,
@@ -458,24 +561,30 @@ impl Iterator for TimeoutIter<'_> {
     }
 }
 
-/// Messages as they come, owning the subscription.
+/// Messages as they come, owning the subscription. Once it has ended it stays so.
 #[derive(Debug)]
-pub struct IntoIter(Subscription);
+#[must_use = "an iterator does nothing until it is asked"]
+pub struct IntoIter {
+    subscription: Subscription,
+    ended: bool,
+}
 
 impl Iterator for IntoIter {
     type Item = Message;
 
     fn next(&mut self) -> Option<Message> {
-        self.0.keep(self.0.next())
+        self.subscription.next_unless(&mut self.ended)
     }
 }
+
+impl FusedIterator for IntoIter {}
 
 impl IntoIterator for Subscription {
     type Item = Message;
     type IntoIter = IntoIter;
 
     fn into_iter(self) -> IntoIter {
-        IntoIter(self)
+        IntoIter { subscription: self, ended: false }
     }
 }
 

@@ -12,7 +12,7 @@
 
 use std::cell::Cell;
 use std::ops::{Deref, DerefMut};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind};
 use std::thread;
 use std::time::Instant;
 
@@ -96,6 +96,11 @@ pub(crate) fn assert_unlocked(doing: &str) {
     }
 }
 
+/// Runs code of the program, with no lock held; false if it panicked.
+pub(crate) fn guarded(call: impl FnOnce()) -> bool {
+    caught(call).is_some()
+}
+
 /// Runs code of the program, with no lock held; none if it panicked. The payload of a panic is
 /// given up, because its own drop could panic again.
 pub(crate) fn caught<T>(call: impl FnOnce() -> T) -> Option<T> {
@@ -126,6 +131,10 @@ impl<T> Mutex<T> {
     }
 }
 
+/// Code of the program never runs while one is held, so a panic of it leaves what it guards whole.
+impl<T> UnwindSafe for Mutex<T> {}
+impl<T> RefUnwindSafe for Mutex<T> {}
+
 impl<T> std::fmt::Debug for Mutex<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Mutex").field("rank", &self.rank).finish_non_exhaustive()
@@ -151,6 +160,9 @@ impl<T> DerefMut for MutexGuard<'_, T> {
         &mut self.inner
     }
 }
+
+impl UnwindSafe for Condvar {}
+impl RefUnwindSafe for Condvar {}
 
 /// A condition variable; every wait but one has a deadline.
 #[derive(Debug, Default)]

@@ -69,6 +69,10 @@ use crate::error::{Error, ErrorKind, Result};
 /// ```
 pub trait Credentials: Send + Sync + 'static {
     /// What to say to that server now.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps it from an answer: the attempt fails with it as the cause.
     fn login(
         &self,
         challenge: &Challenge,

@@ -40,6 +40,7 @@ impl Connection {
 ///
 /// `next` waits for the next notice without a deadline and gives `None` after `Closed`.
 #[derive(Debug)]
+#[must_use = "dropping it forgets what it would have told"]
 pub struct Events {
     tap: Arc<Tap>,
     #[cfg(feature = "crossbeam-channel")]

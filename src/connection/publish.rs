@@ -35,8 +35,11 @@ impl Connection {
         self.publish_parts(subject.as_ref(), None, None, payload.as_ref())
     }
 
-    /// Publishes a message with a reply subject; otherwise, in blocking too, like
-    /// [`publish`](Self::publish).
+    /// Publishes a message with a reply subject; otherwise like [`publish`](Self::publish).
+    ///
+    /// # Blocking
+    ///
+    /// Like [`publish`](Self::publish).
     ///
     /// # Errors
     ///
@@ -50,8 +53,11 @@ impl Connection {
         self.publish_parts(subject.as_ref(), Some(reply.as_ref()), None, payload.as_ref())
     }
 
-    /// Publishes a message with headers; otherwise, in blocking too, like
-    /// [`publish`](Self::publish).
+    /// Publishes a message with headers; otherwise like [`publish`](Self::publish).
+    ///
+    /// # Blocking
+    ///
+    /// Like [`publish`](Self::publish).
     ///
     /// # Errors
     ///
@@ -66,19 +72,54 @@ impl Connection {
         self.publish_parts(subject.as_ref(), None, Some(headers), payload.as_ref())
     }
 
-    /// Publishes a message as it is: subject, reply subject, headers and payload. Blocks like
-    /// [`publish`](Self::publish).
+    /// Publishes a message as it is: subject, reply subject, headers and payload.
+    ///
+    /// # Blocking
+    ///
+    /// Like [`publish`](Self::publish).
     ///
     /// # Errors
     ///
     /// Those of [`publish_with_headers`](Self::publish_with_headers).
+    ///
+    /// ```
+    /// # #[cfg(feature = "testing")]
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = nats_blocking::testing::Server::start()?;
+    /// # let connection = nats_blocking::connect(server.url())?;
+    /// use nats_blocking::{Headers, Message};
+    ///
+    /// let subscription = connection.subscribe("orders.>")?;
+    /// let order = Message::new("orders.eu", "apples").with_header("Trace", "7")?;
+    /// connection.publish_message(&order)?;
+    /// # let timeout = std::time::Duration::from_secs(10);
+    /// let received = subscription.next_timeout(timeout)?;
+    /// assert_eq!((received.text()?, received.headers().get("Trace")), ("apples", Some("7")));
+    ///
+    /// // The same in single calls; answers come to a subject of one's own.
+    /// let inbox = connection.new_inbox()?;
+    /// let answers = connection.subscribe(&inbox)?;
+    /// connection.publish_with_reply("orders.us", &inbox, "pears")?;
+    /// connection.respond(&subscription.next_timeout(timeout)?, "thanks")?;
+    /// assert_eq!(answers.next_timeout(timeout)?.payload(), b"thanks");
+    /// let mut headers = Headers::new();
+    /// headers.append("Trace", "8")?;
+    /// connection.publish_with_headers("orders.us", &headers, "plums")?;
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "testing"))]
+    /// # fn main() {}
+    /// ```
     pub fn publish_message(&self, message: &Message) -> Result<()> {
         let headers = Some(message.headers());
         self.publish_parts(message.subject(), message.reply(), headers, message.payload())
     }
 
-    /// Answers a request: publishes to the message's reply subject. Blocks like
-    /// [`publish`](Self::publish).
+    /// Answers a request: publishes to the message's reply subject.
+    ///
+    /// # Blocking
+    ///
+    /// Like [`publish`](Self::publish).
     ///
     /// # Errors
     ///
@@ -141,6 +182,20 @@ impl Connection {
     /// [`Disconnected`](crate::ErrorKind::Disconnected) at once if the connection is lost
     /// meanwhile: what was published before may or may not have arrived;
     /// [`Closed`](crate::ErrorKind::Closed).
+    ///
+    /// ```
+    /// # #[cfg(feature = "testing")]
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = nats_blocking::testing::Server::start()?;
+    /// # let connection = nats_blocking::connect(server.url())?;
+    /// connection.publish("greet.joe", "hello")?;
+    /// connection.flush_timeout(std::time::Duration::from_secs(5))?;
+    /// println!("the server has it; a round trip takes {:?}", connection.rtt()?);
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "testing"))]
+    /// # fn main() {}
+    /// ```
     pub fn flush_timeout(&self, timeout: Duration) -> Result<()> {
         self.core().flush(clock::after(timeout))
     }

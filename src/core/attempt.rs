@@ -17,6 +17,7 @@ use crate::protocol::{
 };
 use crate::server_url::ServerUrl;
 use crate::sync::{Arc, assert_unlocked};
+use crate::trace::{Trace, TraceStepKind};
 use crate::transport::Stream;
 
 /// A completed login; the parser holds what came behind it.
@@ -28,16 +29,16 @@ pub(super) struct LoggedIn {
 }
 
 /// Connects to the server and logs in.
-pub(super) fn attempt(core: &Core, url: &ServerUrl) -> Result<LoggedIn> {
+pub(super) fn attempt(core: &Core, url: &ServerUrl, trace: &Trace<'_>) -> Result<LoggedIn> {
     assert_unlocked("connecting");
     if url.is_tls() {
         let text = format!("{url} asks for TLS, which this build does not have");
         return Err(Error::new(ErrorKind::Tls, text));
     }
     let deadline = clock::after(core.config.connect_timeout);
-    let stream = core.connector.connect(url, deadline, &core.cancel)?;
+    let stream = core.connector.connect(url, deadline, &core.cancel, trace)?;
     core.cancel.watch(Some(Arc::clone(&stream)));
-    match log_in(core, url, &stream, deadline) {
+    match log_in(core, url, &stream, deadline, trace) {
         // `close` can still cut the announcing of subscriptions off.
         Ok((parser, info)) => Ok(LoggedIn { url: url.clone(), stream, parser, info }),
         Err(error) => {
@@ -53,6 +54,7 @@ fn log_in(
     url: &ServerUrl,
     stream: &Arc<dyn Stream>,
     deadline: Instant,
+    trace: &Trace<'_>,
 ) -> Result<(Parser, ServerInfo)> {
     let mut parser = Parser::new(core.config.limits);
     let mut handshake = Handshake::new();
@@ -60,14 +62,21 @@ fn log_in(
     // A broken write is told only if the server did not say why.
     let mut broken = None;
     loop {
-        match handshake.advance(&mut parser)? {
-            Step::Ready => return Ok((parser, handshake.info().clone())),
+        match handshake.advance(&mut parser, |op| core.operation_read(op))? {
+            Step::Ready => {
+                trace.step(|| TraceStepKind::PongReceived);
+                return Ok((parser, handshake.info().clone()));
+            }
             Step::Info => {
+                trace.step(|| TraceStepKind::InfoReceived);
                 let mut lines = Vec::with_capacity(512);
                 connect_line(core, url, handshake.info(), deadline, &mut lines)?;
                 lines.extend_from_slice(PING);
                 broken = write_all(&**stream, &lines, deadline).err();
                 handshake.connect_sent();
+                if broken.is_none() {
+                    trace.step(|| TraceStepKind::ConnectSent);
+                }
                 awaited = "PONG";
             }
             Step::Pong => {
@@ -174,12 +183,17 @@ fn read(stream: &dyn Stream, parser: &mut Parser, deadline: Instant, awaited: &s
 
 /// What the server said before a write to it failed, if it said why it ends the connection.
 pub(super) fn last_word(
+    core: &Core,
     stream: &dyn Stream,
     parser: &mut Parser,
     deadline: Instant,
 ) -> Option<Error> {
     loop {
-        match parser.next().ok()? {
+        let op = parser.next().ok()?;
+        if let Some(op) = &op {
+            core.operation_read(op);
+        }
+        match op {
             Some(ServerOp::Err(error)) if error.closes_connection() => return Some(error.into()),
             Some(_) => {}
             None => read(stream, parser, deadline, "last word").ok()?,

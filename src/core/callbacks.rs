@@ -16,7 +16,7 @@ use super::events::Due;
 use super::notice::{ConnectionEventKind, Notice};
 use super::shared::Core;
 use crate::error::{Error, ErrorKind};
-use crate::sync::{Arc, caught};
+use crate::sync::{Arc, guarded};
 
 /// The body of the callback thread; ends after `Closed`.
 pub(super) fn run(core: &Arc<Core>) {
@@ -64,11 +64,6 @@ pub(super) fn run(core: &Arc<Core>) {
             return;
         }
     }
-}
-
-/// Runs code of the program, with no lock held; false if it panicked.
-pub(crate) fn guarded(call: impl FnOnce()) -> bool {
-    caught(call).is_some()
 }
 
 /// One line for each notice.

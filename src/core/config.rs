@@ -1,13 +1,18 @@
-//! What the options become: plain values, checked, without listeners.
+//! What the options become: plain values, checked, and the two calls for debugging. Listeners have
+//! their place in the hub.
 
+use std::fmt;
 use std::time::Duration;
 
 use super::servers::PoolPolicy;
 use crate::auth::Authorization;
 use crate::outbox::OutboxConfig;
 use crate::protocol::Limits;
+use crate::read_listener::ReadListener;
 use crate::server_url::ServerUrl;
 use crate::subscriptions::PendingLimits;
+use crate::sync::Arc;
+use crate::trace::TraceFn;
 use crate::transport::TcpOptions;
 
 /// The settings of one connection.
@@ -41,4 +46,21 @@ pub(crate) struct Config {
     pub(crate) no_responders: bool,
     pub(crate) fail_requests_on_disconnect: bool,
     pub(crate) tcp: TcpOptions,
+    pub(crate) watch: Watch,
+}
+
+/// What looks at the reader thread's work, for debugging.
+#[derive(Clone, Default)]
+pub(crate) struct Watch {
+    pub(crate) read: Option<Arc<dyn ReadListener>>,
+    pub(crate) trace: Option<Arc<TraceFn>>,
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch")
+            .field("read", &self.read.is_some())
+            .field("trace", &self.trace.is_some())
+            .finish()
+    }
 }

@@ -11,9 +11,10 @@
 //! ```
 //!
 //! Three threads a connection: *reader*, *flusher*, *callback*. The first two never run code of the
-//! program; credentials of the program are asked on a fourth, short-lived one. The order of locks
-//! is that of [`crate::sync::Rank`]; no lock is held during socket IO, name resolution, code of the
-//! program or a join.
+//! program, except that the reader runs the two calls for debugging of `watch.rs`; credentials of
+//! the program are asked on a fourth, short-lived one. The order of locks is that of
+//! [`crate::sync::Rank`]; no lock is held during socket IO, name resolution, code of the program or
+//! a join.
 
 mod asking;
 mod attempt;
@@ -34,9 +35,9 @@ mod servers;
 mod shared;
 mod threads;
 mod traffic;
+mod watch;
 
-pub(crate) use callbacks::guarded;
-pub(crate) use config::Config;
+pub(crate) use config::{Config, Watch};
 pub use events::ListenerId;
 pub(crate) use events::{Tap, Tapped};
 pub use life::ConnectionStatus;

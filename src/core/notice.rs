@@ -168,6 +168,24 @@ impl fmt::Display for ConnectionEvent {
 
 /// An error along the way, as given to an [`ErrorListener`](crate::ErrorListener) method of its
 /// own, or whole to `on_error` and [`Connection::events`](crate::Connection::events).
+///
+/// ```
+/// use nats_blocking::{Consumer, ErrorNotice, Options, ServerErrorKind};
+///
+/// let options = Options::builder()
+///     .on_error(|_, notice| match notice {
+///         ErrorNotice::ServerError(error) => match error.kind() {
+///             ServerErrorKind::PermissionsViolation { operation, subject, .. } => {
+///                 println!("not permitted: {operation:?} '{subject}'");
+///             }
+///             _ => println!("the server said: {error}"),
+///         },
+///         ErrorNotice::SlowConsumer(consumer) => println!("slow: {}", consumer.subject()),
+///         other => println!("{other}"),
+///     })
+///     .build()?;
+/// # Ok::<(), nats_blocking::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum ErrorNotice {

@@ -22,8 +22,11 @@ use super::shared::{Core, closed_error};
 use crate::clock;
 use crate::error::{ConnectAttempt, Error, ErrorKind};
 use crate::protocol::Parser;
+use crate::server_url::ServerUrl;
 use crate::subscriptions::{End, Rest, Target, end_inbox};
 use crate::sync::{Arc, assert_unlocked};
+use crate::trace::{Trace, TraceStepKind};
+use crate::transport::Stream;
 
 /// How long the teardown waits for a write to notice that its stream is shut down.
 const TURN_PATIENCE: Duration = Duration::from_secs(5);
@@ -75,7 +78,7 @@ fn first_connect(core: &Core) -> Result<(Link, Parser), Error> {
     for _ in 0..servers {
         let next = core.life().pool.next();
         let Some(next) = next else { break };
-        let outcome = attempt(core, &next.url).and_then(|login| go_live(core, login, None));
+        let outcome = try_server(core, &next.url, None);
         match outcome {
             Ok(connected) => return Ok(connected),
             Err(_) if core.life().closing => break,
@@ -103,7 +106,7 @@ fn reconnect(core: &Core) -> Result<(Link, Parser), Error> {
         let Next { url, attempt: number, .. } = next;
         let server: Arc<str> = url.to_string().into();
         core.emit(Some(Arc::clone(&server)), ConnectionEventKind::Reconnecting { attempt: number });
-        let outcome = attempt(core, &url).and_then(|login| go_live(core, login, Some(number)));
+        let outcome = try_server(core, &url, Some(number));
         match outcome {
             Ok(connected) => return Ok(connected),
             Err(error) => {
@@ -118,6 +121,18 @@ fn reconnect(core: &Core) -> Result<(Link, Parser), Error> {
             }
         }
     }
+}
+
+/// One attempt, from the look-up of the host's name to the hand-over, and its trace. `number` is
+/// that of the attempt in an outage, none for the first connection.
+fn try_server(core: &Core, url: &ServerUrl, number: Option<u32>) -> Result<(Link, Parser), Error> {
+    let trace = core.trace(url);
+    let outcome = attempt(core, url, &trace).and_then(|login| go_live(core, login, number, &trace));
+    if let Err(error) = &outcome {
+        trace.step(|| TraceStepKind::Failed { cause: error.clone() });
+    }
+    core.watch_panicked(trace.panics());
+    outcome
 }
 
 /// Tells why an attempt failed; an `-ERR` of the server is also told as such.
@@ -154,22 +169,16 @@ fn pause(core: &Core, pause: Pause) -> Result<(), Error> {
     if life.closing { Err(closed_error(life.close_cause.as_ref())) } else { Ok(()) }
 }
 
-/// Announces the subscriptions and hands the stream over. `number` is that of the attempt in an
-/// outage, none for the first connection.
-fn go_live(core: &Core, login: LoggedIn, number: Option<u32>) -> Result<(Link, Parser), Error> {
+/// Announces the subscriptions and hands the stream over.
+fn go_live(
+    core: &Core,
+    login: LoggedIn,
+    number: Option<u32>,
+    trace: &Trace<'_>,
+) -> Result<(Link, Parser), Error> {
     let LoggedIn { url, stream, mut parser, info } = login;
-    core.outbox.open();
-    let mut lines = Vec::new();
-    let subscriptions = core.registry.announce_all(&mut lines);
-    let deadline = clock::after(core.config.connect_timeout);
-    if let Err(error) = write_all(&*stream, &lines, deadline) {
-        core.outbox.end(TURN_PATIENCE);
-        core.registry.forget_announced();
-        let said = last_word(&*stream, &mut parser, deadline);
-        stream.shutdown();
-        core.cancel.watch(None);
-        return Err(said.unwrap_or(error));
-    }
+    let subscriptions = announce(core, &*stream, &mut parser)?;
+    trace.step(|| TraceStepKind::SubscriptionsWritten { subscriptions });
     let mut life = core.life();
     if life.closing {
         core.cancel.watch(None);
@@ -220,6 +229,24 @@ fn go_live(core: &Core, login: LoggedIn, number: Option<u32>) -> Result<(Link, P
         core.exception(Error::new(ErrorKind::MaxPayload, text));
     }
     Ok((link, parser))
+}
+
+/// Writes the subscriptions, before anything else may be. If that fails, what the server said is
+/// why.
+fn announce(core: &Core, stream: &dyn Stream, parser: &mut Parser) -> Result<usize, Error> {
+    core.outbox.open();
+    let mut lines = Vec::new();
+    let subscriptions = core.registry.announce_all(&mut lines);
+    let deadline = clock::after(core.config.connect_timeout);
+    if let Err(error) = write_all(stream, &lines, deadline) {
+        core.outbox.end(TURN_PATIENCE);
+        core.registry.forget_announced();
+        let said = last_word(core, stream, parser, deadline);
+        stream.shutdown();
+        core.cancel.watch(None);
+        return Err(said.unwrap_or(error));
+    }
+    Ok(subscriptions)
 }
 
 /// What the handshake's INFO said beside the login: told after the connection was.

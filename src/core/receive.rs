@@ -100,9 +100,15 @@ impl Receiver<'_> {
 
     /// Handles every complete operation; the mailboxes get what was collected.
     fn handle_all(&mut self) -> Result<(), Error> {
+        let watched = self.core.is_watched();
         let outcome = loop {
             match self.parser.next() {
-                Ok(Some(op)) => self.handle(op),
+                Ok(Some(op)) => {
+                    if watched {
+                        self.core.operation_read(&op);
+                    }
+                    self.handle(op);
+                }
                 Ok(None) => break Ok(()),
                 Err(error) => {
                     self.core.exception(error.clone());

@@ -5,7 +5,8 @@
 //! moves are made in `reader.rs`, `closing.rs` and `draining.rs`.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use super::asking::Asking;
@@ -54,6 +55,8 @@ pub(crate) struct Core {
     pub(super) hooks: Hooks<Arc<Self>>,
     /// Barriers that are waited for, to be given up with the connection.
     pub(super) barriers: Mutex<Vec<Weak<Barrier>>>,
+    /// A panic of a read listener or trace has been told.
+    pub(super) watch_told: AtomicBool,
     /// Handles of the program. The count never rises from zero: that is the end.
     handles: AtomicUsize,
 }
@@ -84,6 +87,7 @@ impl Core {
             dispatchers: Mutex::new(Rank::Leaf, Vec::new()),
             hooks: Hooks::new(),
             barriers: Mutex::new(Rank::Leaf, Vec::new()),
+            watch_told: AtomicBool::new(false),
             handles: AtomicUsize::new(1),
             config,
         }))
@@ -198,7 +202,7 @@ impl Core {
 
     /// What a server accepts from this connection, from its INFO. Headers that the connection has
     /// switched off would make the server end it.
-    pub(super) fn server_limits(&self, info: &ServerInfo) -> ServerLimits {
+    pub(crate) fn server_limits(&self, info: &ServerInfo) -> ServerLimits {
         let headers = info.headers() && self.config.headers;
         ServerLimits { max_payload: info.max_payload(), headers }
     }
@@ -213,6 +217,11 @@ impl Core {
         }
     }
 }
+
+/// Code of the program never runs while a lock is held or a step is half done, so a panic of it
+/// leaves everything here whole.
+impl UnwindSafe for Core {}
+impl RefUnwindSafe for Core {}
 
 impl fmt::Debug for Core {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -12,7 +12,7 @@ use super::made::Options;
 use super::server_list::ServerList;
 use crate::auth::Authorization;
 use crate::connection::Connection;
-use crate::core::{Config, PoolPolicy};
+use crate::core::{Config, PoolPolicy, Watch};
 use crate::error::{Error, ErrorKind, Result};
 use crate::listener::{LoggingErrorListener, Sink, error_sink};
 use crate::outbox::{OutboxConfig, OutboxPolicy, ReconnectBuffer};
@@ -100,6 +100,7 @@ impl Default for OptionsBuilder {
             fail_requests_on_disconnect: false,
             // What the kernel holds for a dead peer is what a loss can swallow unseen.
             tcp: TcpOptions { send_buffer: Some(256 * 1024), ..TcpOptions::default() },
+            watch: Watch::default(),
         };
         Self { servers: Vec::new(), config, sinks: Vec::new(), hears_errors: false }
     }

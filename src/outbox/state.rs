@@ -10,7 +10,7 @@ use crate::sync::{Arc, Condvar, Mutex, Rank};
 use crate::transport::Stream;
 
 /// What a publisher does when the outbox is full while the connection is up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum OutboxPolicy {
     /// Wait so long for room, then fail with [`ErrorKind::OutboxFull`]. The default, with 2 s. Code
@@ -23,7 +23,7 @@ pub enum OutboxPolicy {
 }
 
 /// How much may wait while the connection is down.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ReconnectBuffer {
     /// Nothing: a publish while the connection is down fails at once.

@@ -50,12 +50,17 @@ impl Handshake {
     }
 
     /// Walks the operations that the parser holds, up to the next thing that the caller must do.
+    /// Each of them is shown to `seen` first.
     ///
     /// # Errors
     ///
     /// What the server refused with `-ERR`, or [`ErrorKind::Protocol`].
-    pub(crate) fn advance(&mut self, parser: &mut Parser) -> Result<Step> {
-        let step = self.walk(parser);
+    pub(crate) fn advance(
+        &mut self,
+        parser: &mut Parser,
+        seen: impl FnMut(&ServerOp),
+    ) -> Result<Step> {
+        let step = self.walk(parser, seen);
         if let Err(error) = &step {
             self.state = State::Failed(error.clone());
         }
@@ -74,7 +79,7 @@ impl Handshake {
         }
     }
 
-    fn walk(&mut self, parser: &mut Parser) -> Result<Step> {
+    fn walk(&mut self, parser: &mut Parser, mut seen: impl FnMut(&ServerOp)) -> Result<Step> {
         loop {
             match &self.state {
                 State::SendConnect => return Ok(Step::Info),
@@ -83,6 +88,7 @@ impl Handshake {
                 State::ExpectInfo | State::ExpectPong => {}
             }
             let Some(op) = parser.next()? else { return Ok(Step::NeedBytes) };
+            seen(&op);
             match (&self.state, op) {
                 (_, ServerOp::Err(error)) => return Err(Error::from(error)),
                 (State::ExpectInfo, ServerOp::Info(update)) => {
@@ -161,7 +167,7 @@ mod tests {
         let mut handshake = Handshake::new();
         let mut steps = Vec::new();
         let last = loop {
-            match handshake.advance(&mut parser) {
+            match handshake.advance(&mut parser, |_| ()) {
                 Ok(Step::Info) => handshake.connect_sent(),
                 Ok(Step::Pong) => {}
                 last => break last,
@@ -189,12 +195,12 @@ mod tests {
         let mut parser = parser(&after_info(b"PONG\r\n"));
         let mut handshake = Handshake::new();
         handshake.connect_sent();
-        assert_eq!(handshake.advance(&mut parser).unwrap(), Step::Info);
-        assert_eq!(handshake.advance(&mut parser).unwrap(), Step::Info);
+        assert_eq!(handshake.advance(&mut parser, |_| ()).unwrap(), Step::Info);
+        assert_eq!(handshake.advance(&mut parser, |_| ()).unwrap(), Step::Info);
         assert!(!parser.is_empty());
         handshake.connect_sent();
-        assert_eq!(handshake.advance(&mut parser).unwrap(), Step::Ready);
-        assert_eq!(handshake.advance(&mut parser).unwrap(), Step::Ready);
+        assert_eq!(handshake.advance(&mut parser, |_| ()).unwrap(), Step::Ready);
+        assert_eq!(handshake.advance(&mut parser, |_| ()).unwrap(), Step::Ready);
     }
 
     #[test]
@@ -230,7 +236,7 @@ mod tests {
             let (last, _, mut handshake, mut parser) = log_in(&bytes);
             assert_eq!(last.unwrap_err().kind(), ErrorKind::Authorization);
             parser.push(b"PONG\r\n");
-            let again = handshake.advance(&mut parser).unwrap_err();
+            let again = handshake.advance(&mut parser, |_| ()).unwrap_err();
             assert_eq!(again.kind(), ErrorKind::Authorization);
         }
         let full = log_in(b"-ERR 'maximum connections exceeded'\r\n").0.unwrap_err();

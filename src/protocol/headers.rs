@@ -207,6 +207,24 @@ impl Headers {
     }
 
     /// All values of the name in any letter case, in order.
+    ///
+    /// ```
+    /// use nats_blocking::Headers;
+    ///
+    /// let mut headers = Headers::new();
+    /// headers.append("Trace", "1")?;
+    /// headers.append("trace", "2")?;
+    /// headers.append("trace", "3")?;
+    /// assert_eq!(headers.get_last("trace"), Some("3"));
+    /// assert_eq!(headers.get_ignore_case("TRACE"), Some("1"));
+    /// assert_eq!(headers.get_all_ignore_case("TRACE").count(), 3);
+    /// headers.insert("trace", "4")?;
+    /// assert_eq!(headers.get_all("trace").collect::<Vec<_>>(), ["4"]);
+    /// assert!(headers.remove("trace") && !headers.contains("trace"));
+    /// headers.clear();
+    /// assert!(headers.is_empty());
+    /// # Ok::<(), nats_blocking::Error>(())
+    /// ```
     pub fn get_all_ignore_case<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a str> {
         self.iter()
             .filter(move |(line_name, _)| line_name.eq_ignore_ascii_case(name))
@@ -272,6 +290,7 @@ impl Headers {
 
 /// The lines of [`Headers`] as name and value, in order; made by [`Headers::iter`].
 #[derive(Clone)]
+#[must_use = "an iterator does nothing until it is asked"]
 pub struct Iter<'a> {
     text: &'a str,
     lines: std::slice::Iter<'a, Line>,
@@ -296,6 +315,8 @@ impl<'a> Iterator for Iter<'a> {
 }
 
 impl ExactSizeIterator for Iter<'_> {}
+
+impl std::iter::FusedIterator for Iter<'_> {}
 
 impl fmt::Debug for Iter<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -377,7 +398,7 @@ fn too_long(name: &str) -> Error {
 }
 
 /// The status line of a message that the server, or JetStream, made instead of a publisher.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Status {
     code: u16,
     description: String,

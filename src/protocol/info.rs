@@ -16,7 +16,7 @@ use crate::protocol::subject::quote;
 /// What the connected server says about itself, merged from all that it sent in this session.
 ///
 /// Before the first connect everything is empty, false or zero.
-#[derive(Clone, Default, PartialEq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct ServerInfo {
     server_id: String,
     server_name: String,

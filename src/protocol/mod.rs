@@ -21,7 +21,7 @@ pub(crate) mod subject;
 
 pub(crate) use connect::{ConnectFields, encode_connect};
 pub(crate) use handshake::{Handshake, Step, Tls, tls_policy};
-pub use headers::{Headers, Status, check_header};
+pub use headers::{Headers, Iter as HeaderIter, Status, check_header};
 pub use info::ServerInfo;
 pub(crate) use info::ServerInfoUpdate;
 pub use message::Message;

@@ -3,6 +3,7 @@
 //! Plain values and the trait that a program sees; the counting is in `subscriber.rs`.
 
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use crate::error::{Error, ErrorKind};
 use crate::sync::Arc;
@@ -21,7 +22,7 @@ use crate::sync::Arc;
 /// assert_eq!((limits.messages(), limits.bytes()), (10_000, 8_388_608));
 /// # drop(options);
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PendingLimits {
     pub(super) messages: u64,
     pub(super) bytes: u64,
@@ -57,7 +58,7 @@ impl Default for PendingLimits {
 }
 
 /// Where a consumer is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ConsumerStatus {
     /// It takes messages.
@@ -71,9 +72,10 @@ pub enum ConsumerStatus {
 /// What a [`Subscription`](crate::Subscription) and a [`Dispatcher`](crate::Dispatcher) have in
 /// common: something that messages wait for.
 ///
-/// No method blocks. A listener gets one of these with a slow-consumer notice; it stays valid after
+/// Sealed: only types of this crate implement it, so that it can grow. No method blocks. A listener
+/// gets one of these with a slow-consumer notice; it stays valid after
 /// the subscription is gone.
-pub trait Consumer: fmt::Debug + Send + Sync {
+pub trait Consumer: sealed::Sealed + fmt::Debug + Send + Sync {
     /// The sid of a subscription; the number of a dispatcher.
     fn id(&self) -> u64;
 
@@ -97,6 +99,11 @@ pub trait Consumer: fmt::Debug + Send + Sync {
 
     /// Where the consumer is in its life.
     fn status(&self) -> ConsumerStatus;
+}
+
+pub(crate) mod sealed {
+    /// What implements [`Consumer`](super::Consumer).
+    pub trait Sealed {}
 }
 
 /// Why a subscription takes no more messages.
@@ -185,6 +192,10 @@ impl ConsumerView {
         Self(consumer)
     }
 }
+
+/// It only looks, and what it looks at stays whole when code of the program panics.
+impl UnwindSafe for ConsumerView {}
+impl RefUnwindSafe for ConsumerView {}
 
 impl std::ops::Deref for ConsumerView {
     type Target = dyn Consumer;

@@ -17,6 +17,7 @@ mod requests;
 mod router;
 mod subscriber;
 
+pub(crate) use consumer::sealed::Sealed as SealedConsumer;
 pub use consumer::{Consumer, ConsumerStatus, ConsumerView, End, PendingLimits, SubscriptionEnd};
 pub(crate) use delivery::deliver;
 pub(crate) use mailbox::{Empty, Rest};

@@ -13,6 +13,7 @@ use std::fmt;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
+use super::consumer::sealed::Sealed as SealedConsumer;
 use super::consumer::{Consumer, ConsumerStatus, End, PendingLimits};
 use super::mailbox::{Mailbox, Rest};
 use crate::protocol::Message;
@@ -345,6 +346,8 @@ impl fmt::Debug for Subscriber {
             .finish_non_exhaustive()
     }
 }
+
+impl SealedConsumer for Subscriber {}
 
 impl Consumer for Subscriber {
     fn id(&self) -> u64 {

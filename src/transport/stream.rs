@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use crate::error::Result;
 use crate::server_url::ServerUrl;
 use crate::sync::{Arc, Condvar, Mutex, Rank, assert_unlocked};
+use crate::trace::Trace;
 
 /// A connected byte stream.
 pub(crate) trait Stream: Send + Sync + fmt::Debug {
@@ -53,6 +54,7 @@ pub(crate) trait Connector: Send + Sync + fmt::Debug {
         url: &ServerUrl,
         deadline: Instant,
         cancel: &Arc<Cancel>,
+        trace: &Trace<'_>,
     ) -> Result<Arc<dyn Stream>>;
 }
 

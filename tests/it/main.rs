@@ -32,6 +32,10 @@ mod listeners;
 #[cfg(feature = "testing")]
 mod logging;
 mod memory;
+#[cfg(feature = "testing")]
+mod public_api;
+#[cfg(feature = "testing")]
+mod public_docs;
 mod random_faults;
 #[cfg(feature = "testing")]
 mod real;

@@ -16,19 +16,21 @@ use crate::support::source::{FoundPath, Source};
 ///
 /// Facades (`mod.rs`) are not listed: they hold docs, `mod` and `use` only.
 const LAYERS: &str = "
-    .               server_error error server_url statistics clock sync outcome random bell
+    .               server_error error server_url statistics clock sync trace outcome random bell
     protocol        subject headers message info op connect parser handshake
+    .               read_listener
     auth            secret nkey jwt creds login sign ways
     transport       stream resolve tcp
     subscriptions   consumer mailbox subscriber requests registry router delivery
     outbox          frames pongs state turn append phases
     core            notice events hooks keepalive servers threads asking config life
-    core            shared barrier traffic flusher attempt receive reader callbacks closing draining
+    core            shared watch barrier traffic flusher attempt receive reader callbacks closing
+    core            draining
     connection      handle publish looking events
     .               drain request subscription subscription_set request_many dispatcher listener
     options         server_list check made builder authorization signing servers reconnecting
-    options         sizes sockets wire listening durations property_text property_keys properties
-    options         environment
+    options         sizes sockets wire listening watching durations property_text property_keys
+    options         properties environment
     .               lib
     guide           from_nats from_async_nats from_java
     testing         client_op interest session broker server grammar recorder
@@ -408,6 +410,30 @@ fn ignored_and_sleeping(source: &Source) -> Vec<Finding> {
     findings
 }
 
+/// Tests and examples listen on ports that the system gives, so that any number run at once.
+/// Port 1 stands for one that nobody listens on, 4222 for the default in what is shown to people.
+fn fixed_ports(source: &Source) -> Vec<Finding> {
+    const HOSTS: &[&str] =
+        &["127.0.0.1:", "localhost:", "0.0.0.0:", "[::1]:", "\"127.0.0.1\", ", "LOCALHOST, "];
+    let mut findings = Vec::new();
+    for host in HOSTS {
+        for (at, _) in source.text.match_indices(host) {
+            let port: String = source.text[at + host.len()..]
+                .chars()
+                .take_while(|c| c.is_ascii_digit() || *c == '_')
+                .collect();
+            let in_comment = !source.comments[at..at + 1].trim().is_empty();
+            if !in_comment && !matches!(port.as_str(), "" | "0" | "1" | "4222") {
+                findings.push((
+                    source.line_of(at),
+                    format!("the fixed port {port}: use support::ports, or port 0"),
+                ));
+            }
+        }
+    }
+    findings
+}
+
 /// The version is in the change log, and the README does not tell another one.
 fn version(manifest: &str, change_log: &str, readme: &str) -> Vec<Finding> {
     let line = manifest.lines().find_map(|line| line.strip_prefix("version = "));
@@ -620,6 +646,21 @@ fn every_file_says_what_lives_in_it() {
 #[test]
 fn no_test_is_ignored_or_sleeps_for_a_condition() {
     check_all(ignored_and_sleeping);
+}
+
+#[test]
+fn no_test_or_example_has_a_port_of_its_own() {
+    let mut findings = Vec::new();
+    for folder in ["tests", "examples"] {
+        for (path, source) in &rust_files(folder) {
+            // The sample below is bad by intent, and addresses that are only read are not used.
+            if path != "it/tidy.rs" && path != "it/secrets.rs" {
+                let found = fixed_ports(source).into_iter();
+                findings.extend(found.map(|at| (format!("{folder}/{path}"), at)));
+            }
+        }
+    }
+    assert_tidy(findings);
 }
 
 #[test]
@@ -840,6 +881,15 @@ mod samples {
                      thread::sleep(x);\n\
                     thread::sleep(y); // Paces: the same.\n \"thread::sleep(z) #[ignore]\";\n}";
         assert_eq!(ignored_and_sleeping(&Source::new(good)), []);
+    }
+
+    #[test]
+    fn a_fixed_port_is_found() {
+        let bad = "fn f() {\n g(\"127.0.0.1:5222\");\n h((\"127.0.0.1\", 7_000));\n}\n";
+        assert_eq!(lines(fixed_ports(&Source::new(bad))), [2, 3]);
+        let good = "// 127.0.0.1:5222\nfn f() {\n g(\"127.0.0.1:0\", \"127.0.0.1:1\");\n\
+                    h(format!(\"localhost:{port}\"));\n}\n";
+        assert_eq!(fixed_ports(&Source::new(good)), []);
     }
 
     #[test]

@@ -10,6 +10,8 @@
 //! | `permissions` | it forbids some subjects |
 //! | `cluster` | it is one of three |
 //! | `old_server` | it is older than the pinned one |
+//! | `statistics` | whatever moves a counter |
+//! | `watching` | nothing special, while a read listener and a trace look on |
 //!
 //! Every test ends with `Client::finish`, which checks the order of all events.
 
@@ -21,6 +23,8 @@ mod old_server;
 mod permissions;
 mod restart;
 mod signals;
+mod statistics;
+mod watching;
 
 use std::ops::Deref;
 use std::time::Duration;
