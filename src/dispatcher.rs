@@ -16,8 +16,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::{Message, check_subscribe};
 use crate::subscription::check_max;
 use crate::subscriptions::{
-    Consumer, ConsumerStatus, ConsumerView, End, Inbox, Item, PendingLimits, Rest, SealedConsumer,
-    Subscriber, SubscriptionEnd, Target, deliver, end_inbox,
+    Consumer, ConsumerStatus, ConsumerView, EndReason, Inbox, Item, PendingLimits, Rest,
+    SealedConsumer, Subscriber, SubscriptionEnd, Target, deliver, end_inbox,
 };
 use crate::sync::{Arc, Mutex, Rank, guarded};
 
@@ -107,7 +107,7 @@ impl Connection {
         core.threads.start(name, core.id, Runs::Program, body)?;
         // The connection may have ended before it knew of this queue.
         if let Err(error) = core.check_open() {
-            end_inbox(&shared.mailbox, End::Closed(None), Rest::Drop);
+            end_inbox(&shared.mailbox, EndReason::Closed(None), Rest::Drop);
             return Err(error);
         }
         Ok(Dispatcher { connection: self.clone(), shared })
@@ -293,7 +293,7 @@ impl Dispatcher {
         let subscriber = core.subscribe_then(subject, queue, target, limits, registered)?;
         // A drain of this dispatcher may have come between: its queue takes nothing any more.
         if let Some(end) = self.shared.mailbox.ended() {
-            core.end_subscription(&subscriber, End::Unsubscribed);
+            core.end_subscription(&subscriber, EndReason::Unsubscribed);
             return Err(end.error());
         }
         Ok(subscriber.sid())
@@ -304,7 +304,7 @@ impl Dispatcher {
     pub fn unsubscribe(&self, sid: u64) -> bool {
         let entry = self.find(sid);
         if let Some(subscriber) = &entry {
-            self.connection.core().end_subscription(subscriber, End::Unsubscribed);
+            self.connection.core().end_subscription(subscriber, EndReason::Unsubscribed);
             self.shared.sweep();
         }
         entry.is_some()
@@ -378,6 +378,24 @@ impl Dispatcher {
     /// Sets how much may wait for one subscription; until
     /// [`set_pending_limits`](Self::set_pending_limits) sets it for all. Returns whether it was one
     /// of this dispatcher's.
+    ///
+    /// ```
+    /// # #[cfg(feature = "testing")]
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = nats_blocking::testing::Server::start()?;
+    /// # let connection = nats_blocking::connect(server.url())?;
+    /// use nats_blocking::{Consumer, PendingLimits};
+    ///
+    /// let dispatcher = connection.dispatcher(|_, _| {})?;
+    /// let sid = dispatcher.subscribe("log.>")?;
+    /// assert!(dispatcher.set_pending_limits_of(sid, PendingLimits::new(1_000, 0)));
+    /// let subscription = dispatcher.subscription(sid).ok_or("not there")?;
+    /// assert_eq!((subscription.subject().as_str(), subscription.dropped()), ("log.>", 0));
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "testing"))]
+    /// # fn main() {}
+    /// ```
     pub fn set_pending_limits_of(&self, sid: u64, limits: PendingLimits) -> bool {
         let subscriber = self.find(sid);
         if let Some(subscriber) = &subscriber {
@@ -432,12 +450,12 @@ impl Drop for Dispatcher {
         let draining = self.shared.mailbox.ended().is_some()
             || subscribers.iter().any(|one| one.status() == ConsumerStatus::Draining);
         for subscriber in subscribers.iter().filter(|one| one.status() == ConsumerStatus::Active) {
-            self.connection.core().end_subscription(subscriber, End::Unsubscribed);
+            self.connection.core().end_subscription(subscriber, EndReason::Unsubscribed);
         }
         if draining {
             return;
         }
-        end_inbox(&self.shared.mailbox, End::Unsubscribed, Rest::Drop);
+        end_inbox(&self.shared.mailbox, EndReason::Unsubscribed, Rest::Drop);
     }
 }
 
@@ -486,7 +504,7 @@ impl Consumer for Dispatcher {
     fn status(&self) -> ConsumerStatus {
         match self.shared.mailbox.ended() {
             None => ConsumerStatus::Active,
-            Some(End::Drained) if self.pending_messages() > 0 => ConsumerStatus::Draining,
+            Some(EndReason::Drained) if self.pending_messages() > 0 => ConsumerStatus::Draining,
             Some(_) => ConsumerStatus::Ended,
         }
     }

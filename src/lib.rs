@@ -423,7 +423,7 @@ pub use crate::statistics::Statistics;
 pub use crate::subscription::{IntoIter, Iter, Subscription, TimeoutIter, TryIter};
 pub use crate::subscription_set::{SetIter, SetKey, SubscriptionSet};
 pub use crate::subscriptions::{
-    Consumer, ConsumerStatus, ConsumerView, End as EndReason, PendingLimits, SubscriptionEnd,
+    Consumer, ConsumerStatus, ConsumerView, EndReason, PendingLimits, SubscriptionEnd,
 };
 pub use crate::trace::{TraceStep, TraceStepKind};
 pub use crate::transport::ResolveMode;

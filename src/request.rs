@@ -97,6 +97,10 @@ impl Connection {
 
     /// Sends a request with headers; otherwise like [`request`](Self::request).
     ///
+    /// # Blocking
+    ///
+    /// Up to `timeout`. May be called from listeners and handlers.
+    ///
     /// # Errors
     ///
     /// Those of [`request`](Self::request), and
@@ -229,6 +233,18 @@ impl Connection {
     ///
     /// Those of [`send_request`](Self::send_request), and
     /// [`HeadersUnsupported`](ErrorKind::HeadersUnsupported).
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    ///
+    /// use nats_blocking::Message;
+    ///
+    /// # let connection = nats_blocking::connect("nats://127.0.0.1:4222")?;
+    /// let question = Message::new("ask", "why").with_header("Trace", "7")?;
+    /// let pending = connection.send_request_message(&question)?;
+    /// println!("{:?}", pending.wait(Duration::from_secs(1))?.payload());
+    /// # Ok::<(), nats_blocking::Error>(())
+    /// ```
     pub fn send_request_message(&self, message: &Message) -> Result<PendingReply> {
         let headers = Some(message.headers());
         let (subject, payload) = (message.subject(), message.payload());

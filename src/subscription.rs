@@ -13,8 +13,8 @@ use crate::core::Core;
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::Message;
 use crate::subscriptions::{
-    Consumer, ConsumerStatus, ConsumerView, Empty, End, Inbox, Item, PendingLimits, SealedConsumer,
-    Subscriber, SubscriptionEnd, Target,
+    Consumer, ConsumerStatus, ConsumerView, Empty, EndReason, Inbox, Item, PendingLimits,
+    SealedConsumer, Subscriber, SubscriptionEnd, Target,
 };
 use crate::sync::{Arc, Mutex, Rank};
 
@@ -330,7 +330,7 @@ impl Subscription {
     /// Ends the subscription now; messages that wait are dropped. Dropping the subscription does
     /// the same.
     pub fn unsubscribe(&self) {
-        self.connection.core().end_subscription(&self.subscriber, End::Unsubscribed);
+        self.connection.core().end_subscription(&self.subscriber, EndReason::Unsubscribed);
     }
 
     /// Ends the subscription once `max` messages have arrived, counted from its beginning, also

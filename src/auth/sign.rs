@@ -14,6 +14,19 @@ impl Login {
     ///
     /// [`Credentials`](ErrorKind::Credentials) if the seed is malformed or not one of a user, or if
     /// the server sent no nonce.
+    ///
+    /// ```
+    /// use nats_blocking::{Challenge, Login, Options};
+    ///
+    /// // Asked at every attempt: the seed may change while the program runs.
+    /// let options = Options::builder()
+    ///     .credentials_source(|challenge: &Challenge| {
+    ///         let seed = std::fs::read_to_string("/run/secrets/user.nk")?;
+    ///         Ok(Login::from_nkey_seed(seed.trim(), challenge)?)
+    ///     })
+    ///     .build()?;
+    /// # Ok::<(), nats_blocking::Error>(())
+    /// ```
     pub fn from_nkey_seed(seed: &str, challenge: &Challenge) -> Result<Self> {
         let key = UserKey::from_seed(seed).map_err(|why| bad("seed", &why))?;
         Ok(Self::new().nkey(key.public(), key.sign(challenge.nonce()?)))
@@ -25,6 +38,19 @@ impl Login {
     ///
     /// [`Credentials`](ErrorKind::Credentials) if either is malformed or belongs to another user,
     /// or if the server sent no nonce.
+    ///
+    /// ```
+    /// use nats_blocking::{Challenge, Login, Options};
+    ///
+    /// # fn issue() -> Result<(String, String), std::io::Error> { Ok(Default::default()) }
+    /// let options = Options::builder()
+    ///     .credentials_source(|challenge: &Challenge| {
+    ///         let (jwt, seed) = issue()?;
+    ///         Ok(Login::from_jwt_and_seed(&jwt, &seed, challenge)?)
+    ///     })
+    ///     .build()?;
+    /// # Ok::<(), nats_blocking::Error>(())
+    /// ```
     pub fn from_jwt_and_seed(jwt: &str, seed: &str, challenge: &Challenge) -> Result<Self> {
         let key = UserKey::from_seed(seed).map_err(|why| bad("seed", &why))?;
         check_pair(jwt, &key.public()).map_err(|why| bad("JWT", &why))?;
@@ -37,6 +63,18 @@ impl Login {
     ///
     /// [`Credentials`](ErrorKind::Credentials) naming the part and the line that are malformed, or
     /// if the server sent no nonce.
+    ///
+    /// ```
+    /// use nats_blocking::{Challenge, Login, Options};
+    ///
+    /// # fn from_the_vault() -> Result<String, std::io::Error> { Ok(String::new()) }
+    /// let options = Options::builder()
+    ///     .credentials_source(|challenge: &Challenge| {
+    ///         Ok(Login::from_credentials(&from_the_vault()?, challenge)?)
+    ///     })
+    ///     .build()?;
+    /// # Ok::<(), nats_blocking::Error>(())
+    /// ```
     pub fn from_credentials(text: &str, challenge: &Challenge) -> Result<Self> {
         let creds = Creds::parse(text).map_err(|why| {
             Error::new(ErrorKind::Credentials, format!("the credentials cannot be used: {why}"))

@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 
 use super::events::{Call, Hub};
-use crate::subscriptions::{ConsumerView, End, Subscriber, SubscriptionEnd};
+use crate::subscriptions::{ConsumerView, EndReason, Subscriber, SubscriptionEnd};
 use crate::sync::{Arc, Mutex, Rank};
 
 /// What is called at the end of a subscription.
@@ -24,7 +24,7 @@ pub(crate) struct Hooks<C> {
 struct State<C> {
     waiting: BTreeMap<u64, (Arc<Subscriber>, Vec<EndHook<C>>)>,
     /// The connection has ended, and with it every subscription.
-    ended: Option<End>,
+    ended: Option<EndReason>,
 }
 
 impl<C: 'static> Hooks<C> {
@@ -66,14 +66,14 @@ impl<C: 'static> Hooks<C> {
         let Some((subscriber, hooks)) = state.waiting.remove(&subscriber.sid()) else {
             return Vec::new();
         };
-        let reason = subscriber.reason().cloned().unwrap_or(End::Unsubscribed);
+        let reason = subscriber.reason().cloned().unwrap_or(EndReason::Unsubscribed);
         let calls = hooks.into_iter().map(|hook| call(&subscriber, reason.clone(), hook));
         calls.filter_map(|call| hub.call(call).err()).collect()
     }
 
     /// The connection has ended: tells the end of every subscription that somebody waits for.
     #[must_use]
-    pub(crate) fn finish_all(&self, end: &End, hub: &Hub<C>) -> Vec<Call<C>> {
+    pub(crate) fn finish_all(&self, end: &EndReason, hub: &Hub<C>) -> Vec<Call<C>> {
         let mut state = self.state.lock();
         state.ended.get_or_insert_with(|| end.clone());
         let mut refused = Vec::new();
@@ -88,7 +88,7 @@ impl<C: 'static> Hooks<C> {
     }
 }
 
-fn call<C: 'static>(subscriber: &Arc<Subscriber>, reason: End, hook: EndHook<C>) -> Call<C> {
+fn call<C: 'static>(subscriber: &Arc<Subscriber>, reason: EndReason, hook: EndHook<C>) -> Call<C> {
     let view = ConsumerView::new(Arc::<Subscriber>::clone(subscriber));
     let end = SubscriptionEnd::new(view, reason);
     Box::new(move |connection| hook(connection, &end))

@@ -23,7 +23,7 @@ use crate::clock;
 use crate::error::{ConnectAttempt, Error, ErrorKind};
 use crate::protocol::Parser;
 use crate::server_url::ServerUrl;
-use crate::subscriptions::{End, Rest, Target, end_inbox};
+use crate::subscriptions::{EndReason, Rest, Target, end_inbox};
 use crate::sync::{Arc, assert_unlocked};
 use crate::trace::{Trace, TraceStepKind};
 use crate::transport::Stream;
@@ -368,7 +368,7 @@ pub(super) fn finish(core: &Core, cause: Option<Error>) {
         pong.complete(Err(closed_error(cause.as_ref())));
     }
     core.requests.end(&closed_error(cause.as_ref()));
-    let end = End::Closed(cause.clone());
+    let end = EndReason::Closed(cause.clone());
     for subscriber in core.registry.end_all(end.clone()) {
         match subscriber.target() {
             // What has arrived stays readable; a handler is not called any more.

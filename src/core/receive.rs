@@ -13,7 +13,7 @@ use super::shared::Core;
 use crate::error::{Error, ErrorKind};
 use crate::protocol::{Delivery, Parser, ServerInfoUpdate, ServerOp};
 use crate::server_error::{RefusedOperation, ServerError, ServerErrorKind};
-use crate::subscriptions::{ConsumerView, End, Routed, Router, Subscriber, Target};
+use crate::subscriptions::{ConsumerView, EndReason, Routed, Router, Subscriber, Target};
 use crate::sync::Arc;
 
 /// Reads until the connection ends, and says why. What the server said with `-ERR` is the cause,
@@ -176,7 +176,7 @@ impl Receiver<'_> {
                     self.slow(&subscriber);
                 }
                 self.router.flush();
-                self.core.end_subscription(&subscriber, End::Completed);
+                self.core.end_subscription(&subscriber, EndReason::Completed);
             }
         }
     }

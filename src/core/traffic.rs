@@ -17,7 +17,7 @@ use crate::protocol::{
     check_subscribe,
 };
 use crate::subscriptions::{
-    ConsumerView, End, PendingLimits, Rest, Slot, Subscriber, Target, end_inbox,
+    ConsumerView, EndReason, PendingLimits, Rest, Slot, Subscriber, Target, end_inbox,
 };
 use crate::sync::Arc;
 
@@ -113,9 +113,9 @@ impl Core {
     }
 
     /// Ends a subscription, telling the server if it must be told.
-    pub(crate) fn end_subscription(&self, subscriber: &Arc<Subscriber>, end: End) {
+    pub(crate) fn end_subscription(&self, subscriber: &Arc<Subscriber>, end: EndReason) {
         subscriber.ends_by(end.clone());
-        if matches!(end, End::Unsubscribed) {
+        if matches!(end, EndReason::Unsubscribed) {
             subscriber.discard();
         }
         let mut told = false;
@@ -127,7 +127,7 @@ impl Core {
             // Unsubscribing throws away what waits; every other end leaves it readable, with what
             // is on its way.
             let rest = match end {
-                End::Unsubscribed => Rest::Drop,
+                EndReason::Unsubscribed => Rest::Drop,
                 _ => Rest::Keep { until: subscriber.admitted() },
             };
             end_inbox(mailbox, end, rest);
@@ -166,7 +166,7 @@ impl Core {
     pub(crate) fn limit_subscription(&self, subscriber: &Arc<Subscriber>, max: u64) {
         let complete = self.registry.set_max(subscriber, max, |line| self.outbox.control(line));
         if complete {
-            self.end_subscription(subscriber, End::Completed);
+            self.end_subscription(subscriber, EndReason::Completed);
         } else {
             self.write(self.outbox.kick(), Urgency::Idle);
         }

@@ -106,6 +106,22 @@ impl Headers {
     /// # Errors
     ///
     /// As [`append`](Self::append), for the first line that is refused.
+    ///
+    /// ```
+    /// use nats_blocking::Headers;
+    ///
+    /// let mut headers = Headers::try_from_iter([("Trace", "1")])?;
+    /// headers.try_extend([("trace", "2"), ("Unit", "mm")])?;
+    /// assert!(headers.contains_ignore_case("UNIT") && !headers.contains("UNIT"));
+    /// assert_eq!(headers.get_last_ignore_case("TRACE"), Some("2"));
+    /// assert!(headers.remove_ignore_case("TRACE"));
+    /// assert_eq!(headers.len(), 1);
+    ///
+    /// // A line that is refused leaves everything as it was.
+    /// assert!(headers.try_extend([("a", "b"), ("c d", "e")]).is_err());
+    /// assert_eq!(headers.len(), 1);
+    /// # Ok::<(), nats_blocking::Error>(())
+    /// ```
     pub fn try_extend<N: AsRef<str>, V: AsRef<str>>(
         &mut self,
         lines: impl IntoIterator<Item = (N, V)>,

@@ -109,7 +109,7 @@ pub(crate) mod sealed {
 /// Why a subscription takes no more messages.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
-pub enum End {
+pub enum EndReason {
     /// The program unsubscribed, or dropped it.
     Unsubscribed,
     /// The number of messages asked for has arrived.
@@ -120,7 +120,7 @@ pub enum End {
     Closed(Option<Error>),
 }
 
-impl End {
+impl EndReason {
     pub(crate) fn error(&self) -> Error {
         let closed = |text: &str| Error::new(ErrorKind::Closed, text);
         match self {
@@ -142,11 +142,11 @@ impl End {
 #[derive(Debug, Clone)]
 pub struct SubscriptionEnd {
     consumer: ConsumerView,
-    reason: End,
+    reason: EndReason,
 }
 
 impl SubscriptionEnd {
-    pub(crate) fn new(consumer: ConsumerView, reason: End) -> Self {
+    pub(crate) fn new(consumer: ConsumerView, reason: EndReason) -> Self {
         Self { consumer, reason }
     }
 
@@ -166,12 +166,12 @@ impl SubscriptionEnd {
     }
 
     /// Why it ended. The first reason counts: one that was complete and then dropped is complete.
-    pub fn reason(&self) -> &End {
+    pub fn reason(&self) -> &EndReason {
         &self.reason
     }
 }
 
-impl fmt::Display for End {
+impl fmt::Display for EndReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.error().fmt(f)
     }

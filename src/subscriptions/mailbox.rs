@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use super::consumer::End;
+use super::consumer::EndReason;
 use crate::bell::Bell;
 use crate::outcome::Barrier;
 use crate::server_error::ServerError;
@@ -28,7 +28,7 @@ pub(crate) enum Empty {
     Timeout,
     /// The server refused the subscription; said once.
     Refused(ServerError),
-    Ended(End),
+    Ended(EndReason),
 }
 
 /// What becomes of the messages of a queue that ends.
@@ -54,7 +54,7 @@ struct State<T> {
     items: VecDeque<T>,
     waiting: usize,
     refused: Option<ServerError>,
-    end: Option<End>,
+    end: Option<EndReason>,
     /// Messages added so far, and the number with which a keeping end is reached.
     added: u64,
     end_at: u64,
@@ -95,7 +95,7 @@ impl<T> State<T> {
     }
 
     /// Why nothing more comes, once everything on its way has arrived.
-    fn reached_end(&self) -> Option<&End> {
+    fn reached_end(&self) -> Option<&EndReason> {
         self.end.as_ref().filter(|_| self.added >= self.end_at)
     }
 }
@@ -228,7 +228,7 @@ impl<T> Mailbox<T> {
 
     /// Ends the queue; what is thrown away is returned.
     #[must_use]
-    pub(crate) fn end(&self, end: End, rest: Rest) -> VecDeque<T> {
+    pub(crate) fn end(&self, end: EndReason, rest: Rest) -> VecDeque<T> {
         let dropped = {
             let mut state = self.state.lock();
             let first = state.end.is_none();
@@ -288,7 +288,7 @@ impl<T> Mailbox<T> {
     }
 
     /// Why the queue ended, if it has.
-    pub(crate) fn ended(&self) -> Option<End> {
+    pub(crate) fn ended(&self) -> Option<EndReason> {
         self.state.lock().end.clone()
     }
 }
@@ -319,7 +319,7 @@ mod tests {
     fn messages_come_out_in_order_and_stay_readable_after_a_keeping_end() {
         let mailbox = Mailbox::new();
         assert!(mailbox.push_all(&mut vec![1, 2]));
-        assert!(mailbox.end(End::Drained, Rest::Keep { until: 3 }).is_empty());
+        assert!(mailbox.end(EndReason::Drained, Rest::Keep { until: 3 }).is_empty());
         assert_eq!(mailbox.pop(None).expect("first"), 1);
         assert_eq!(mailbox.try_pop().expect("second"), 2);
         assert!(matches!(mailbox.try_pop(), Err(Empty::Timeout)), "one is on its way");
@@ -327,15 +327,15 @@ mod tests {
         let mut late = vec![4];
         assert!(!mailbox.push_all(&mut late) && late == [4]);
         assert_eq!(mailbox.try_pop().expect("third"), 3);
-        assert!(matches!(mailbox.pop(None), Err(Empty::Ended(End::Drained))));
+        assert!(matches!(mailbox.pop(None), Err(Empty::Ended(EndReason::Drained))));
     }
 
     #[test]
     fn unsubscribing_ends_a_queue_that_still_waited_for_its_last_messages() {
         let mailbox = Mailbox::new();
-        let _ = mailbox.end(End::Completed, Rest::Keep { until: 2 });
+        let _ = mailbox.end(EndReason::Completed, Rest::Keep { until: 2 });
         assert!(mailbox.push_all(&mut vec![1]));
-        assert_eq!(mailbox.end(End::Unsubscribed, Rest::Drop), [1]);
+        assert_eq!(mailbox.end(EndReason::Unsubscribed, Rest::Drop), [1]);
         assert!(!mailbox.push_all(&mut vec![2]));
         assert!(matches!(mailbox.try_pop(), Err(Empty::Ended(_))));
     }
@@ -353,7 +353,7 @@ mod tests {
         while mailbox.state.lock().waiting < 2 {
             std::thread::yield_now();
         }
-        let _ = mailbox.end(End::Completed, Rest::Keep { until: 1 });
+        let _ = mailbox.end(EndReason::Completed, Rest::Keep { until: 1 });
         assert!(mailbox.push_all(&mut vec![1]));
         let outcomes: Vec<_> = waiters.into_iter().map(|w| w.join().expect("no panic")).collect();
         assert!(outcomes.iter().any(|outcome| matches!(outcome, Ok(1))));
@@ -365,7 +365,7 @@ mod tests {
     fn an_end_that_does_not_keep_gives_back_what_waited() {
         let mailbox = Mailbox::new();
         assert!(mailbox.push_all(&mut vec![1, 2]));
-        assert_eq!(mailbox.end(End::Unsubscribed, Rest::Drop), [1, 2]);
+        assert_eq!(mailbox.end(EndReason::Unsubscribed, Rest::Drop), [1, 2]);
         assert!(mailbox.is_cut_short());
         assert!(!mailbox.take_all(&mut VecDeque::new()));
     }
@@ -419,7 +419,7 @@ mod tests {
         assert_eq!(mailbox.pop(None).expect("third"), 3);
         assert_eq!(rings(), 1, "waiting for it is another way to take one");
         mailbox.attach(None);
-        let _ = mailbox.end(End::Drained, Rest::Keep { until: 0 });
+        let _ = mailbox.end(EndReason::Drained, Rest::Keep { until: 0 });
         assert_eq!(rings(), 0, "it was taken off");
     }
 
@@ -441,10 +441,10 @@ mod tests {
                 std::thread::Builder::new().spawn(move || mailbox.pop(Some(far))).expect("a thread")
             })
             .collect();
-        let _ = mailbox.end(End::Unsubscribed, Rest::Drop);
+        let _ = mailbox.end(EndReason::Unsubscribed, Rest::Drop);
         for waiter in waiters {
             let result = waiter.join().expect("no panic");
-            assert!(matches!(result, Err(Empty::Ended(End::Unsubscribed))));
+            assert!(matches!(result, Err(Empty::Ended(EndReason::Unsubscribed))));
         }
     }
 }

@@ -18,7 +18,9 @@ mod router;
 mod subscriber;
 
 pub(crate) use consumer::sealed::Sealed as SealedConsumer;
-pub use consumer::{Consumer, ConsumerStatus, ConsumerView, End, PendingLimits, SubscriptionEnd};
+pub use consumer::{
+    Consumer, ConsumerStatus, ConsumerView, EndReason, PendingLimits, SubscriptionEnd,
+};
 pub(crate) use delivery::deliver;
 pub(crate) use mailbox::{Empty, Rest};
 pub(crate) use registry::Registry;

@@ -14,7 +14,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use super::consumer::sealed::Sealed as SealedConsumer;
-use super::consumer::{Consumer, ConsumerStatus, End, PendingLimits};
+use super::consumer::{Consumer, ConsumerStatus, EndReason, PendingLimits};
 use super::mailbox::{Mailbox, Rest};
 use crate::protocol::Message;
 use crate::sync::Arc;
@@ -38,7 +38,7 @@ pub(super) fn deposit(inbox: &Inbox, items: &mut Vec<Item>) {
 }
 
 /// Ends a queue; `rest` says what becomes of what is there.
-pub(crate) fn end_inbox(inbox: &Inbox, end: End, rest: Rest) {
+pub(crate) fn end_inbox(inbox: &Inbox, end: EndReason, rest: Rest) {
     release(inbox.end(end, rest));
 }
 
@@ -111,7 +111,7 @@ pub(crate) struct Subscriber {
     /// before it is looked at, so that the end is seen by one side at least.
     in_hand: AtomicBool,
     /// Why it ends; the first reason counts.
-    reason: OnceLock<End>,
+    reason: OnceLock<EndReason>,
     /// Its end has been told: nothing of it is handled any more.
     finished: AtomicBool,
 }
@@ -295,11 +295,11 @@ impl Subscriber {
     }
 
     /// Says why it ends; the first reason counts.
-    pub(crate) fn ends_by(&self, reason: End) {
+    pub(crate) fn ends_by(&self, reason: EndReason) {
         let _ = self.reason.set(reason);
     }
 
-    pub(crate) fn reason(&self) -> Option<&End> {
+    pub(crate) fn reason(&self) -> Option<&EndReason> {
         self.reason.get()
     }
 

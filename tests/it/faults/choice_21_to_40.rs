@@ -97,7 +97,7 @@ fn choice_24_what_the_cluster_no_longer_lists_goes_unless_configured_or_in_use()
     client.event("Resubscribed", 1);
     assert_eq!(client.connected_url(), Some(found.url()));
     // The one in use is not listed and stays.
-    found.announce_servers(&["127.0.0.1:2"]);
+    found.announce_servers(&["127.0.0.1:1"]);
     client.event("DiscoveredServers", 3);
     let servers = client.servers();
     for url in [first.url(), other.url(), found.url()] {

@@ -231,7 +231,7 @@ fn java_fault_24_what_a_url_says_of_the_user_is_in_no_text_of_the_client() {
     let other = format!("nats://joe:hunter2@{closed}");
     let client = Client::with(&own, |options| options.server(&other).no_randomize());
     // A discovered server inherits the user of the one that announced it.
-    server.announce_servers(&[&format!("127.0.0.1:{}", server.port()), "127.0.0.1:2"]);
+    server.announce_servers(&[&format!("127.0.0.1:{}", server.port()), "127.0.0.1:1"]);
     client.event("DiscoveredServers", 1);
     server.refuse_connections(true).unwrap();
     server.drop_clients();
