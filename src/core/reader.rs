@@ -1,32 +1,28 @@
 //! The reading thread and only owner of the life cycle, as plain sequential code:
 //!
 //! ```text
-//!  first pass over the servers ──all failed──▶ end
+//!  first connect ──no server left──▶ end
 //!        │
 //!        ▼
-//!  announce, hand over ──▶ receive ──▶ tear down ──closing, or no reconnect──▶ end
-//!        ▲                                 │
-//!        └──── attempt ◀── pause ◀─────────┘  (until no server is left)
+//!    hand over ──▶ receive ──▶ tear down ──closing, or no reconnect──▶ end
+//!        ▲                         │
+//!        └──────── outage ◀────────┘  (until no server is left)
 //! ```
 //!
-//! Every move is made with `life` locked, and its event is queued under the same lock.
+//! Every move is made with `life` locked, and its event is queued under the same lock. The attempts
+//! and their pauses are in `outage.rs`, what follows a login in `handover.rs`.
 
 use std::time::{Duration, Instant};
 
-use super::attempt::{LoggedIn, attempt, last_word, write_all};
+use super::handover::TURN_PATIENCE;
 use super::life::{ConnectionStatus, Life, Link};
 use super::notice::{ConnectionEventKind, ErrorNotice};
+use super::outage::{first_connect, reconnect};
 use super::receive::receive;
-use super::servers::{Next, Pause};
 use super::shared::{Core, closed_error};
-use crate::clock;
-use crate::error::{ConnectAttempt, Error, ErrorKind};
-use crate::protocol::Parser;
+use crate::error::{Error, ErrorKind};
 use crate::subscriptions::{End, Rest, Target, end_inbox};
-use crate::sync::{Arc, assert_unlocked};
-
-/// How long the teardown waits for a write to notice that its stream is shut down.
-const TURN_PATIENCE: Duration = Duration::from_secs(5);
+use crate::sync::Arc;
 
 /// A connection that lasted so long, or as long as the reconnect wait, did last.
 const LASTING: Duration = Duration::from_secs(1);
@@ -65,175 +61,6 @@ fn live(core: &Core) -> Option<Error> {
             Ok(connected) => connected,
             Err(error) => return Some(error),
         };
-    }
-}
-
-/// One pass over the configured servers.
-fn first_connect(core: &Core) -> Result<(Link, Parser), Error> {
-    let mut failed = Vec::new();
-    let servers = core.life().pool.len();
-    for _ in 0..servers {
-        let next = core.life().pool.next();
-        let Some(next) = next else { break };
-        let outcome = attempt(core, &next.url).and_then(|login| go_live(core, login, None));
-        match outcome {
-            Ok(connected) => return Ok(connected),
-            Err(_) if core.life().closing => break,
-            Err(error) => {
-                tell_failure(core, &error);
-                core.life().pool.failed_first(&next.url, &error);
-                failed.push(ConnectAttempt::new(next.url.to_string(), error));
-            }
-        }
-    }
-    Err(Error::connect(failed))
-}
-
-/// Attempts until one succeeds, no server is left, or the connection is closed.
-fn reconnect(core: &Core) -> Result<(Link, Parser), Error> {
-    loop {
-        let next = {
-            let mut life = core.life();
-            if life.closing {
-                return Err(closed_error(life.close_cause.as_ref()));
-            }
-            life.pool.next().ok_or_else(|| life.pool.exhausted())?
-        };
-        pause(core, next.pause)?;
-        let Next { url, attempt: number, .. } = next;
-        let server: Arc<str> = url.to_string().into();
-        core.emit(Some(Arc::clone(&server)), ConnectionEventKind::Reconnecting { attempt: number });
-        let outcome = attempt(core, &url).and_then(|login| go_live(core, login, Some(number)));
-        match outcome {
-            Ok(connected) => return Ok(connected),
-            Err(error) => {
-                let closing = core.life().closing;
-                if !closing {
-                    tell_failure(core, &error);
-                    core.life().pool.failed(&url, &error);
-                }
-                let cause = if closing { Error::new(ErrorKind::Closed, "closed") } else { error };
-                let kind = ConnectionEventKind::ReconnectFailed { attempt: number, cause };
-                core.emit(Some(server), kind);
-            }
-        }
-    }
-}
-
-/// Tells why an attempt failed; an `-ERR` of the server is also told as such.
-fn tell_failure(core: &Core, error: &Error) {
-    if let Some(said) = error.server_error() {
-        core.server_error(said.clone());
-    }
-    core.exception(error.clone());
-}
-
-/// Waits before the next attempt; `close` ends the wait with an error, `force_reconnect` without.
-fn pause(core: &Core, pause: Pause) -> Result<(), Error> {
-    assert_unlocked("waiting for the next attempt");
-    let mut life = core.life();
-    let tls = life.pool.has_tls();
-    let config = &core.config;
-    let most = if tls { config.reconnect_jitter_tls } else { config.reconnect_jitter };
-    // A fresh jitter for each wait; a jitter of zero is none.
-    let jitter = Duration::from_nanos(match u64::try_from(most.as_nanos()).unwrap_or(u64::MAX) {
-        0 => 0,
-        nanos => life.random.draw() % nanos,
-    });
-    let wait = match pause {
-        Pause::None => Duration::ZERO,
-        Pause::Jitter => jitter,
-        Pause::WaitAndJitter => config.reconnect_wait.saturating_add(jitter),
-    };
-    let deadline = Instant::now().checked_add(wait);
-    while !life.closing && !life.hurry && deadline.is_none_or(|deadline| Instant::now() < deadline)
-    {
-        core.changed.wait_until(&mut life, deadline);
-    }
-    life.hurry = false;
-    if life.closing { Err(closed_error(life.close_cause.as_ref())) } else { Ok(()) }
-}
-
-/// Announces the subscriptions and hands the stream over. `number` is that of the attempt in an
-/// outage, none for the first connection.
-fn go_live(core: &Core, login: LoggedIn, number: Option<u32>) -> Result<(Link, Parser), Error> {
-    let LoggedIn { url, stream, mut parser, info } = login;
-    core.outbox.open();
-    let mut lines = Vec::new();
-    let subscriptions = core.registry.announce_all(&mut lines);
-    let deadline = clock::after(core.config.connect_timeout);
-    if let Err(error) = write_all(&*stream, &lines, deadline) {
-        core.outbox.end(TURN_PATIENCE);
-        core.registry.forget_announced();
-        let said = last_word(&*stream, &mut parser, deadline);
-        stream.shutdown();
-        core.cancel.watch(None);
-        return Err(said.unwrap_or(error));
-    }
-    let mut life = core.life();
-    if life.closing {
-        core.cancel.watch(None);
-        stream.shutdown();
-        return Err(closed_error(life.close_cause.as_ref()));
-    }
-    life.epoch += 1;
-    life.failure = None;
-    life.hurry = false;
-    life.lame_duck = false;
-    let server: Arc<str> = url.to_string().into();
-    life.server = Some(Arc::clone(&server));
-    let link = Link {
-        epoch: life.epoch,
-        local: stream.local_addr(),
-        peer: stream.peer_addr(),
-        stream: Arc::clone(&stream),
-        url: url.clone(),
-    };
-    life.link = Some(link.clone());
-    life.status = ConnectionStatus::Connected;
-    life.connected_at = Some(Instant::now());
-    // From here on `close` finds the stream in `life`.
-    core.cancel.watch(None);
-    life.pool.succeeded(&url);
-    life.info = Arc::new(info);
-    core.counters.connects.add(1);
-    let limits = core.server_limits(&life.info);
-    let dropped = core.outbox.begin(life.epoch, stream, limits);
-    match number {
-        None => core.emit(Some(server), ConnectionEventKind::Connected),
-        Some(attempts) => {
-            core.counters.reconnects.add(1);
-            let downtime = life.lost_at.map_or(Duration::ZERO, |lost| lost.elapsed());
-            let kind = ConnectionEventKind::Reconnected { attempts, downtime };
-            core.emit(Some(Arc::clone(&server)), kind);
-            core.emit(Some(server), ConnectionEventKind::Resubscribed { subscriptions });
-        }
-    }
-    tell_first_info(core, &mut life, &link);
-    drop(life);
-    core.changed.notify_all();
-    if dropped > 0 {
-        let text = format!(
-            "{dropped} buffered messages are larger than this server accepts, \
-             or have headers that it does not know"
-        );
-        core.exception(Error::new(ErrorKind::MaxPayload, text));
-    }
-    Ok((link, parser))
-}
-
-/// What the handshake's INFO said beside the login: told after the connection was.
-fn tell_first_info(core: &Core, life: &mut Life, link: &Link) {
-    let info = Arc::clone(&life.info);
-    let changed = life.pool.accept(info.connect_urls(), link.peer);
-    if !changed.is_empty() {
-        let (added, removed) = (changed.added, changed.removed);
-        let kind = ConnectionEventKind::DiscoveredServers { added, removed };
-        core.emit(life.server.clone(), kind);
-    }
-    if info.lame_duck() {
-        life.lame_duck = true;
-        core.emit(life.server.clone(), ConnectionEventKind::LameDuck);
     }
 }
 

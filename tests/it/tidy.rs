@@ -23,7 +23,8 @@ const LAYERS: &str = "
     subscriptions   consumer mailbox subscriber requests registry router delivery
     outbox          frames pongs state turn append phases
     core            notice events keepalive servers threads config life
-    core            shared traffic flusher attempt receive reader callbacks closing draining
+    core            shared callbacks traffic flusher attempt receive handover outage reader
+    core            closing draining
     connection      handle publish looking events
     .               drain request subscription request_many dispatcher listener
     options         server_list check made builder servers reconnecting sizes wire listening
