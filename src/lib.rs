@@ -297,6 +297,7 @@ mod random;
 mod request;
 mod request_many;
 mod server_error;
+mod server_list;
 mod server_url;
 mod statistics;
 mod subscription;
@@ -310,17 +311,19 @@ pub mod testing;
 pub use crate::connection::{Connection, Events, WeakConnection};
 pub use crate::core::{
     ConnectionEvent, ConnectionEventKind, ConnectionStatus, ErrorNotice, ListenerId, Notice,
+    PoolServer, RetryConnect, SelectedServer, ServerChoice,
 };
 pub use crate::dispatcher::Dispatcher;
 pub use crate::drain::Drain;
 pub use crate::error::{ConnectAttempt, Error, ErrorKind, Result};
 pub use crate::listener::{ConnectionListener, ErrorListener};
-pub use crate::options::{Options, OptionsBuilder, ServerList, connect};
+pub use crate::options::{Options, OptionsBuilder, connect};
 pub use crate::outbox::{OutboxPolicy, ReconnectBuffer};
 pub use crate::protocol::{Headers, Message, ServerInfo, Status, subject_matches};
 pub use crate::request::PendingReply;
 pub use crate::request_many::{Gather, Replies};
 pub use crate::server_error::{RefusedOperation, ServerError, ServerErrorKind};
+pub use crate::server_list::ServerList;
 pub use crate::statistics::Statistics;
 pub use crate::subscription::{IntoIter, Iter, Subscription, TimeoutIter, TryIter};
 pub use crate::subscriptions::{Consumer, ConsumerStatus, ConsumerView, PendingLimits};

@@ -10,7 +10,7 @@ use crate::protocol::Message;
 use crate::subscriptions::{
     Consumer, ConsumerStatus, Empty, End, Inbox, Item, PendingLimits, Subscriber, Target,
 };
-use crate::sync::{Arc, Mutex, Rank};
+use crate::sync::{self, Arc, Mutex, Rank};
 
 /// Interest in a subject, and the messages that came for it.
 ///
@@ -92,9 +92,16 @@ impl Subscription {
     /// [`Closed`](ErrorKind::Closed) when everything that had arrived has been read and the
     /// subscription or connection has ended;
     /// [`PermissionsViolation`](ErrorKind::PermissionsViolation), once, if the server refused the
-    /// subscription: it stays, and is announced again after a reconnect.
+    /// subscription: it stays, and is announced again after a reconnect;
+    /// [`Misuse`](ErrorKind::Misuse) in a callback that a connection waits for
+    /// ([`select_server`](crate::OptionsBuilder::select_server)), if no message is there.
     #[allow(clippy::should_implement_trait, reason = "the NATS clients' name; `iter` iterates")]
     pub fn next(&self) -> Result<Message> {
+        if sync::is_essential() {
+            // In a callback that a connection waits for: a wait without an end would be for ever.
+            let text = "a callback that a connection waits for cannot wait without a deadline";
+            return self.try_next()?.ok_or_else(|| Error::new(ErrorKind::Misuse, text));
+        }
         self.finish(self.mailbox.pop(None), "no deadline")
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::handle::Connection;
 use crate::clock;
 use crate::core::{Notice, Tap, Tapped};
-use crate::sync::Arc;
+use crate::sync::{self, Arc};
 
 /// Listening without a listener.
 impl Connection {
@@ -60,7 +60,9 @@ impl Iterator for Events {
     type Item = Notice;
 
     fn next(&mut self) -> Option<Notice> {
-        match self.0.next(None) {
+        // A callback that a connection waits for takes what is there.
+        let deadline = sync::is_essential().then(|| clock::after(Duration::ZERO));
+        match self.0.next(deadline) {
             Tapped::Notice(notice) => Some(notice),
             Tapped::Timeout | Tapped::Finished => None,
         }

@@ -6,30 +6,33 @@
 
 use std::time::{Duration, Instant};
 
-use super::attempt::{LoggedIn, last_word, write_all};
+use super::attempt::{LoggedIn, attempt_deadline, last_word, write_all};
 use super::life::{ConnectionStatus, Life, Link};
 use super::notice::ConnectionEventKind;
 use super::shared::{Core, closed_error};
-use crate::clock;
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::Parser;
 use crate::sync::Arc;
 
 /// How long whoever ends a connection waits for a write to notice that its stream is shut down.
 pub(super) const TURN_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Announces the subscriptions and hands the stream over. `number` is that of the attempt in an
-/// outage, none for the first connection.
+/// The epoch of the first connection, whenever it came.
+const FIRST_EPOCH: u64 = 1;
+
+/// Announces the subscriptions and hands the stream over. `number` is that of the attempt, `until`
+/// the deadline of a first connect that has one.
 pub(super) fn go_live(
     core: &Core,
     login: LoggedIn,
-    number: Option<u32>,
-) -> Result<(Link, Parser), Error> {
+    number: u32,
+    until: Option<Instant>,
+) -> Result<(Link, Parser)> {
     let LoggedIn { url, stream, mut parser, info } = login;
     core.outbox.open();
     let mut lines = Vec::new();
     let subscriptions = core.registry.announce_all(&mut lines);
-    let deadline = clock::after(core.config.connect_timeout);
+    let deadline = attempt_deadline(core, until);
     if let Err(error) = write_all(&*stream, &lines, deadline) {
         core.outbox.end(TURN_PATIENCE);
         core.registry.forget_announced();
@@ -67,15 +70,14 @@ pub(super) fn go_live(
     core.counters.connects.add(1);
     let limits = core.server_limits(&life.info);
     let dropped = core.outbox.begin(life.epoch, stream, limits);
-    match number {
-        None => core.emit(Some(server), ConnectionEventKind::Connected),
-        Some(attempts) => {
-            core.counters.reconnects.add(1);
-            let downtime = life.lost_at.map_or(Duration::ZERO, |lost| lost.elapsed());
-            let kind = ConnectionEventKind::Reconnected { attempts, downtime };
-            core.emit(Some(Arc::clone(&server)), kind);
-            core.emit(Some(server), ConnectionEventKind::Resubscribed { subscriptions });
-        }
+    if link.epoch == FIRST_EPOCH {
+        core.emit(Some(server), ConnectionEventKind::Connected);
+    } else {
+        core.counters.reconnects.add(1);
+        let downtime = life.lost_at.map_or(Duration::ZERO, |lost| lost.elapsed());
+        let kind = ConnectionEventKind::Reconnected { attempts: number, downtime };
+        core.emit(Some(Arc::clone(&server)), kind);
+        core.emit(Some(server), ConnectionEventKind::Resubscribed { subscriptions });
     }
     tell_first_info(core, &mut life, &link);
     drop(life);

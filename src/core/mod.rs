@@ -11,11 +11,12 @@
 //! ```
 //!
 //! Three threads a connection: *reader*, *flusher*, *callback*. The first two never run code of the
-//! program. The order of locks is that of [`crate::sync::Rank`]; no lock is held during socket IO,
+//! program, except that the reader asks the callbacks of `choice.rs` in an outage. The order of locks is that of [`crate::sync::Rank`]; no lock is held during socket IO,
 //! name resolution, code of the program or a join.
 
 mod attempt;
 mod callbacks;
+mod choice;
 mod closing;
 mod config;
 mod draining;
@@ -34,7 +35,10 @@ mod threads;
 mod traffic;
 
 pub(crate) use callbacks::guarded;
+pub(crate) use choice::Hooks;
+pub use choice::{PoolServer, SelectedServer, ServerChoice};
 pub(crate) use config::Config;
+pub use config::RetryConnect;
 pub use events::ListenerId;
 pub(crate) use events::{Tap, Tapped};
 pub use life::ConnectionStatus;

@@ -14,6 +14,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::callbacks::guarded;
 use super::handover::TURN_PATIENCE;
 use super::life::{ConnectionStatus, Life, Link};
 use super::notice::{ConnectionEventKind, ErrorNotice};
@@ -124,8 +125,13 @@ fn tell_loss(core: &Core, life: &mut Life, cause: &Error) {
     let lasted = life.connected_at.map_or(Duration::ZERO, |since| since.elapsed());
     let quick = !forced && lasted < core.config.reconnect_wait.min(LASTING);
     life.quick_losses = if quick { life.quick_losses.saturating_add(1) } else { 0 };
-    let at_once = life.quick_losses < QUICK_LOSSES;
-    life.pool.begin_outage(at_once, &mut || random.draw());
+    let hold = if life.quick_losses >= QUICK_LOSSES {
+        // The losses count as a full pass.
+        Some(1)
+    } else {
+        (core.config.wait_before_reconnect && !forced).then_some(0)
+    };
+    life.pool.begin_outage(hold, &mut || random.draw());
 }
 
 /// Of what was reported and what the reader saw, the cause: our own decision first, then what the
@@ -183,11 +189,21 @@ pub(super) fn finish(core: &Core, cause: Option<Error>) {
         core.emit(life.server.clone(), ConnectionEventKind::Closed { cause: cause.clone() });
     }
     core.changed.notify_all();
+    drop_hooks(core);
     if let Some(drain) = drain {
         // If the drain itself ended the connection, its outcome follows from its own thread.
         if let Some(cause) = cause {
             let text = format!("the connection was lost while it drained: {cause}");
             drain.complete(Err(Error::caused_by(ErrorKind::Disconnected, text, cause)));
         }
+    }
+}
+
+/// The callbacks may hold handles of this very connection: without them no circle is left. They are
+/// the program's code, also when they are dropped.
+fn drop_hooks(core: &Core) {
+    let hooks = std::mem::take(&mut *core.hooks.lock());
+    if !guarded(move || drop(hooks)) {
+        core.counters.panics.add(1);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::core::Config;
+use crate::core::{Config, RetryConnect};
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::check_inbox_prefix;
 
@@ -31,6 +31,9 @@ pub(crate) fn check(config: &Config) -> Result<()> {
         if value > LONGEST {
             return bad(format!("{name} is longer than ten years"));
         }
+    }
+    if config.retry_connect == Some(RetryConnect::Within(Duration::ZERO)) {
+        return bad("retry_on_failed_connect: within zero time nothing can be retried".to_owned());
     }
     let sizes = [
         ("outbox_size", config.outbox.limit),

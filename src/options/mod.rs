@@ -9,11 +9,9 @@ mod check;
 mod listening;
 mod made;
 mod reconnecting;
-mod server_list;
 mod servers;
 mod sizes;
 mod wire;
 
 pub use self::builder::{OptionsBuilder, connect};
 pub use self::made::Options;
-pub use self::server_list::ServerList;

@@ -16,18 +16,18 @@ use crate::support::source::{FoundPath, Source};
 ///
 /// Facades (`mod.rs`) are not listed: they hold docs, `mod` and `use` only.
 const LAYERS: &str = "
-    .               server_error error server_url statistics clock sync outcome random
+    .               server_error error server_url server_list statistics clock sync outcome random
     protocol        subject headers message info op connect parser handshake
     .               auth
     transport       stream resolve tcp
     subscriptions   consumer mailbox subscriber requests registry router delivery
     outbox          frames pongs state turn append phases
-    core            notice events keepalive servers threads config life
+    core            notice events keepalive choice servers threads config life
     core            shared callbacks traffic flusher attempt receive handover outage reader
     core            closing draining
-    connection      handle publish looking events
+    connection      handle publish looking pool events
     .               drain request subscription request_many dispatcher listener
-    options         server_list check made builder servers reconnecting sizes wire listening
+    options         check made builder servers reconnecting sizes wire listening
     .               lib
     testing         client_op interest session broker server grammar recorder
 ";
