@@ -2,6 +2,7 @@
 //!
 //! | file | what happens to the server |
 //! | --- | --- |
+//! | `first_connect` | it is not there yet when the client connects |
 //! | `restart` | it is killed and comes back on its port |
 //! | `signals` | it is stopped and continued, terminated, told to leave |
 //! | `limits` | it has limits, and lowers them |
@@ -14,6 +15,7 @@
 
 mod authorization;
 mod cluster;
+mod first_connect;
 mod limits;
 mod old_server;
 mod permissions;
