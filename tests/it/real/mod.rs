@@ -8,12 +8,14 @@
 //! | `limits` | it has limits, and lowers them |
 //! | `authorization` | it asks who we are, and changes its mind |
 //! | `permissions` | it forbids some subjects |
+//! | `choosing` | it is one of those that the program chooses from |
 //! | `cluster` | it is one of three |
 //! | `old_server` | it is older than the pinned one |
 //!
 //! Every test ends with `Client::finish`, which checks the order of all events.
 
 mod authorization;
+mod choosing;
 mod cluster;
 mod first_connect;
 mod limits;
