@@ -51,6 +51,7 @@ pub(super) fn go_live(
     life.failure = None;
     life.hurry = false;
     life.lame_duck = false;
+    life.leaving = None;
     let server: Arc<str> = url.to_string().into();
     life.server = Some(Arc::clone(&server));
     let link = Link {

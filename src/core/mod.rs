@@ -19,6 +19,7 @@ mod callbacks;
 mod choice;
 mod closing;
 mod config;
+mod departure;
 mod draining;
 mod events;
 mod flusher;

@@ -71,8 +71,9 @@ fn tear_down(core: &Core, link: &Link, noticed: Error) -> (Error, bool) {
     link.stream.shutdown();
     // Whatever is requested from here on is kept for the next connection.
     let mark = core.requests.mark();
-    let (cause, closing, last) = {
+    let (cause, closing, last, mark) = {
         let mut life = core.life();
+        let mark = life.leaving.take().unwrap_or(mark);
         // From here on there is no connection that could fail once more.
         life.link = None;
         let cause = main_cause(life.failure.take(), noticed);
@@ -89,7 +90,7 @@ fn tear_down(core: &Core, link: &Link, noticed: Error) -> (Error, bool) {
                 life.close_cause = Some(cause.clone());
             }
         }
-        (cause, closing, last)
+        (cause, closing, last, mark)
     };
     core.changed.notify_all();
     let remains = core.outbox.end(TURN_PATIENCE);
@@ -108,8 +109,10 @@ fn tear_down(core: &Core, link: &Link, noticed: Error) -> (Error, bool) {
 /// The loss of a connection that nobody closed: its cause, its events, and the outage that begins.
 fn tell_loss(core: &Core, life: &mut Life, cause: &Error) {
     let forced = cause.kind() == ErrorKind::ForcedReconnect;
+    let left = cause.kind() == ErrorKind::LameDuck;
     // The cause is told before the loss; an `-ERR` and a protocol fault have been told already.
-    let told = forced || cause.server_error().is_some() || cause.kind() == ErrorKind::Protocol;
+    let told =
+        forced || left || cause.server_error().is_some() || cause.kind() == ErrorKind::Protocol;
     if !told {
         core.notice(ErrorNotice::Exception(cause.clone()));
     }

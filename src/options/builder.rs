@@ -169,6 +169,7 @@ mod tests {
                 "retry_on_failed_connect",
                 new().retry_on_failed_connect(RetryConnect::Within(Duration::ZERO)),
             ),
+            ("reconnect_on_lame_duck", new().reconnect_on_lame_duck().no_reconnect()),
             ("reconnect_wait", new().reconnect_wait(Duration::MAX)),
             ("reconnect_jitter", new().reconnect_jitter(Duration::MAX)),
             ("reconnect_jitter_tls", new().reconnect_jitter_tls(Duration::MAX)),

@@ -35,6 +35,11 @@ pub(crate) fn check(config: &Config) -> Result<()> {
     if config.retry_connect == Some(RetryConnect::Within(Duration::ZERO)) {
         return bad("retry_on_failed_connect: within zero time nothing can be retried".to_owned());
     }
+    if config.reconnect_on_lame_duck && !config.reconnect {
+        let text =
+            "reconnect_on_lame_duck needs reconnecting, which max_reconnects(0) switches off";
+        return bad(text.to_owned());
+    }
     let sizes = [
         ("outbox_size", config.outbox.limit),
         ("max_control_line", config.outbox.control_line),

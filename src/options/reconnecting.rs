@@ -152,6 +152,23 @@ impl OptionsBuilder {
         self
     }
 
+    /// Leaves a server that announces its end (lame duck mode) for another one at once; by default
+    /// only the event tells of it.
+    ///
+    /// After [`LameDuck`](crate::ConnectionEventKind::LameDuck) what has been published is written
+    /// and confirmed by the server, which may take the connect time-out at most; replies to
+    /// requests under way get up to 250 ms. Then comes a
+    /// [`Disconnected`](crate::ConnectionEventKind::Disconnected) with an error of kind
+    /// [`LameDuck`](crate::ErrorKind::LameDuck) and the usual outage, in which the dying server is
+    /// tried last. Nothing published is lost or sent twice: what is published meanwhile is kept for
+    /// the next server. Requests without a reply go on waiting. What others publish between the two
+    /// connections is missed, as in every outage. If there is no other server the connection stays
+    /// until the server ends it.
+    pub fn reconnect_on_lame_duck(mut self) -> Self {
+        self.config.reconnect_on_lame_duck = true;
+        self
+    }
+
     /// Ends requests under way with `Disconnected` when the connection is lost. By default they
     /// wait out their time: the reply may still come.
     pub fn fail_requests_on_disconnect(mut self) -> Self {

@@ -23,7 +23,7 @@ const LAYERS: &str = "
     subscriptions   consumer mailbox subscriber requests registry router delivery
     outbox          frames pongs state turn append phases
     core            notice events keepalive choice servers threads config life
-    core            shared callbacks traffic flusher attempt receive handover outage reader
+    core            shared callbacks traffic flusher attempt departure receive handover outage reader
     core            closing draining
     connection      handle publish looking pool events
     .               drain request subscription request_many dispatcher listener

@@ -10,6 +10,7 @@
 //! | `permissions` | it forbids some subjects |
 //! | `choosing` | it is one of those that the program chooses from |
 //! | `cluster` | it is one of three |
+//! | `lame_duck` | it leaves, and the client leaves it first |
 //! | `old_server` | it is older than the pinned one |
 //!
 //! Every test ends with `Client::finish`, which checks the order of all events.
@@ -18,6 +19,7 @@ mod authorization;
 mod choosing;
 mod cluster;
 mod first_connect;
+mod lame_duck;
 mod limits;
 mod old_server;
 mod permissions;
