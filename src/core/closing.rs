@@ -107,6 +107,9 @@ impl Core {
                 return false;
             }
             life.closing = true;
+            if self.config.no_events_after_close {
+                self.hub.mute();
+            }
         }
         self.changed.notify_all();
         self.outbox.close();

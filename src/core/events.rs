@@ -109,10 +109,7 @@ impl Queue {
     fn append(&mut self, number: u64, notice: Notice) {
         let carries = self.errors_carry || matches!(notice, Notice::Event(_));
         let skipped = if carries { std::mem::take(&mut self.skipped) } else { 0 };
-        self.finished = matches!(
-            &notice,
-            Notice::Event(event) if matches!(event.kind(), ConnectionEventKind::Closed { .. })
-        );
+        self.finished = notice.is_end();
         self.items.push_back((number, notice.with_skipped(skipped)));
     }
 
@@ -140,6 +137,8 @@ struct State<C> {
     taps: Vec<std::sync::Weak<Tap>>,
     /// `Closed` has been emitted: nothing follows it.
     closed: bool,
+    /// Nobody is told anything any more.
+    muted: bool,
 }
 
 impl<C> std::fmt::Debug for Hub<C> {
@@ -157,6 +156,7 @@ impl<C> Hub<C> {
             sinks: Vec::new(),
             taps: Vec::new(),
             closed: false,
+            muted: false,
         };
         Self { state: Mutex::new(Rank::Events, state), queued: Condvar::new() }
     }
@@ -164,7 +164,7 @@ impl<C> Hub<C> {
     /// Queues a notice. Returns how many notices were left out. After `Closed` nothing is queued.
     pub(crate) fn emit(&self, notice: &Notice) -> u64 {
         let mut state = self.state.lock();
-        if state.closed {
+        if state.closed || (state.muted && !notice.is_end()) {
             return 0;
         }
         let number = state.next;
@@ -181,6 +181,24 @@ impl<C> Hub<C> {
         drop(state);
         self.queued.notify_one();
         skipped
+    }
+
+    /// From now on nobody is told anything: what waits is thrown away, and iterators end. Only the
+    /// callback thread still gets `Closed`, to end by.
+    pub(crate) fn mute(&self) {
+        let mut state = self.state.lock();
+        state.muted = true;
+        if !state.closed {
+            state.callbacks = Queue::default();
+        }
+        for tap in state.taps.drain(..).filter_map(|tap| tap.upgrade()) {
+            tap.finish();
+        }
+    }
+
+    /// Whether nobody is to be told anything any more.
+    pub(crate) fn is_muted(&self) -> bool {
+        self.state.lock().muted
     }
 
     /// The next notice for the callback thread, which waits for it.
@@ -240,7 +258,7 @@ impl<C> Hub<C> {
             queued: Condvar::new(),
         });
         let mut state = self.state.lock();
-        if state.closed {
+        if state.closed || state.muted {
             tap.queue.lock().finished = true;
         } else {
             state.taps.push(Arc::downgrade(&tap));
@@ -269,6 +287,12 @@ impl Tap {
     fn push(&self, number: u64, notice: &Notice) {
         self.queue.lock().push(number, notice);
         self.queued.notify_one();
+    }
+
+    /// Nothing comes any more, and what waits is thrown away.
+    fn finish(&self) {
+        *self.queue.lock() = Queue { finished: true, ..Queue::default() };
+        self.queued.notify_all();
     }
 
     /// Whether `Closed` has been given out.

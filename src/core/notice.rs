@@ -229,6 +229,12 @@ pub enum Notice {
 }
 
 impl Notice {
+    /// Whether it is `Closed`, after which nothing comes.
+    pub(super) fn is_end(&self) -> bool {
+        let Self::Event(event) = self else { return false };
+        matches!(event.kind, ConnectionEventKind::Closed { .. })
+    }
+
     pub(super) fn with_skipped(mut self, count: u64) -> Self {
         match &mut self {
             Self::Event(event) => event.skipped = count,

@@ -82,6 +82,10 @@ fn tear_down(core: &Core, link: &Link, noticed: Error) -> (Error, bool) {
         // With the status: whoever sees the loss gets what is said of publishing while down.
         core.outbox.suspend();
         life.lost_at = Some(Instant::now());
+        if closing && core.config.disconnected_on_close {
+            let kind = ConnectionEventKind::Disconnected { cause: closed_error(None) };
+            core.emit(life.server.clone(), kind);
+        }
         if !closing {
             tell_loss(core, &mut life, &cause);
             // A drain gives up for the loss and closes; the loss is the cause all the same.

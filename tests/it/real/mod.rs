@@ -11,6 +11,7 @@
 //! | `choosing` | it is one of those that the program chooses from |
 //! | `cluster` | it is one of three |
 //! | `lame_duck` | it leaves, and the client leaves it first |
+//! | `own_close` | it is left by the program itself |
 //! | `old_server` | it is older than the pinned one |
 //!
 //! Every test ends with `Client::finish`, which checks the order of all events.
@@ -22,6 +23,7 @@ mod first_connect;
 mod lame_duck;
 mod limits;
 mod old_server;
+mod own_close;
 mod permissions;
 mod restart;
 mod signals;
