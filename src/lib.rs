@@ -167,7 +167,16 @@
 //! [pings](OptionsBuilder::ping_interval), with the defaults within six minutes.
 //!
 //! The *first* connect is different: it tries each server once and fails with the cause for each
-//! ([`Error::attempts`]).
+//! ([`Error::attempts`]). [`retry_on_failed_connect`](OptionsBuilder::retry_on_failed_connect)
+//! makes it go on like an outage, in the caller up to a limit or in the background: then `connect`
+//! returns at once with a connection that may be used, and
+//! [`Connected`](ConnectionEventKind::Connected) follows some day.
+//!
+//! A program may have its say: how long to wait after each pass
+//! ([`reconnect_delay`](OptionsBuilder::reconnect_delay)), which server comes next
+//! ([`select_server`](OptionsBuilder::select_server)), and which servers there are
+//! ([`Connection::set_server_pool`]). A server that announces its end is left at once with
+//! [`reconnect_on_lame_duck`](OptionsBuilder::reconnect_on_lame_duck).
 //!
 //! # Threads and blocking
 //!
@@ -181,6 +190,9 @@
 //! * `publish` does not wait for the socket; for room in a full outbox up to 2 s by default
 //!   ([`OutboxPolicy`]), but not on the connection's own threads, where it fails at once.
 //! * A handler of a dispatcher may block: only its own dispatcher waits.
+//! * The callbacks `reconnect_delay` and `select_server` run on the reader thread, in an outage, so
+//!   they should return soon. What would wait there for the same connection fails with
+//!   [`Misuse`](ErrorKind::Misuse).
 //! * A time-out may be as long as one likes; `Duration::MAX` waits for ever.
 //!
 //! A [`Connection`] that is dropped closes once its last handle is gone; subscriptions and
@@ -277,9 +289,9 @@
 //!
 //! # Not here
 //!
-//! Not yet: TLS, WebSocket, NKeys, JWT and credentials files, JetStream, Key-Value, Object Store,
-//! services, and retrying the first connect. A server that requires TLS is refused with an error of
-//! kind [`Tls`](ErrorKind::Tls); credentials are never sent to it in clear.
+//! Not yet: TLS, WebSocket, NKeys, JWT and credentials files, JetStream, Key-Value, Object Store
+//! and services. A server that requires TLS is refused with an error of kind
+//! [`Tls`](ErrorKind::Tls); credentials are never sent to it in clear.
 
 mod auth;
 mod clock;

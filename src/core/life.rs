@@ -12,11 +12,11 @@
 //! ```
 //!
 //! The reader thread alone makes the moves, except that `drain` goes from Connected to Draining and
-//! `force_reconnect` to Reconnecting, ahead of the loss that it causes; leaving a lame duck does the
-//! same.
-//! Each established connection has a number, its *epoch*; whoever notices a failure names the epoch
-//! it belongs to, and the first report wins. The data is guarded by the lock in `shared.rs`, under
-//! which events are also queued, so that the order of events is the order of the moves.
+//! `force_reconnect` to Reconnecting, ahead of the loss that it causes; leaving a lame duck does
+//! the same. Each established connection has a number, its *epoch*; whoever notices a failure names
+//! the epoch it belongs to, and the first report wins. The data is guarded by the lock in
+//! `shared.rs`, under which events are also queued, so that the order of events is the order of the
+//! moves.
 
 use std::fmt;
 use std::net::SocketAddr;

@@ -11,8 +11,9 @@
 //! ```
 //!
 //! Three threads a connection: *reader*, *flusher*, *callback*. The first two never run code of the
-//! program, except that the reader asks the callbacks of `choice.rs` in an outage. The order of locks is that of [`crate::sync::Rank`]; no lock is held during socket IO,
-//! name resolution, code of the program or a join.
+//! program, except that the reader asks the callbacks of `choice.rs` in an outage. The order of
+//! locks is that of [`crate::sync::Rank`]; no lock is held during socket IO, name resolution, code
+//! of the program or a join.
 
 mod attempt;
 mod callbacks;

@@ -33,7 +33,8 @@ pub enum ConnectionEventKind {
         /// Why. What the server said with `-ERR` comes before the end of the stream that follows.
         cause: Error,
     },
-    /// An attempt to connect to the event's server begins.
+    /// An attempt to connect to the event's server begins, in an outage or in a first connect that
+    /// is retried.
     Reconnecting {
         /// The attempt's number in this outage, from 1.
         attempt: u32,

@@ -115,8 +115,8 @@ impl OptionsBuilder {
     ///
     /// # Errors
     ///
-    /// [`InvalidUrl`](ErrorKind::InvalidUrl) or [`InvalidOption`](ErrorKind::InvalidOption), naming
-    /// the option and what is wrong with it.
+    /// [`InvalidUrl`](crate::ErrorKind::InvalidUrl) or
+    /// [`InvalidOption`](crate::ErrorKind::InvalidOption), naming the option and what is wrong with it.
     pub fn build(self) -> Result<Options> {
         let Self { servers, mut config, mut sinks, hears_errors } = self;
         config.servers = if servers.is_empty() {

@@ -23,8 +23,8 @@ const LAYERS: &str = "
     subscriptions   consumer mailbox subscriber requests registry router delivery
     outbox          frames pongs state turn append phases
     core            notice events keepalive choice servers threads config life
-    core            shared callbacks traffic flusher attempt departure receive handover outage reader
-    core            closing draining
+    core            shared callbacks traffic flusher attempt departure receive handover outage
+    core            reader closing draining
     connection      handle publish looking pool events
     .               drain request subscription request_many dispatcher listener
     options         check made builder servers reconnecting sizes wire listening
