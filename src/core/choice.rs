@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::error::Error;
 use crate::protocol::ServerInfo;
+use crate::server_url::ServerUrl;
 use crate::sync::Arc;
 
 /// One server of a connection's pool, as it was when it was asked for; see
@@ -93,14 +94,15 @@ impl ServerChoice {
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SelectedServer {
-    url: String,
+    /// None: the text was no URL, so it is that of no server.
+    url: Option<ServerUrl>,
     delay: Duration,
 }
 
 impl SelectedServer {
     /// The server of the pool with that URL (host and port count), to be tried at once.
     pub fn new(url: impl Into<String>) -> Self {
-        Self { url: url.into(), delay: Duration::ZERO }
+        Self { url: ServerUrl::parse(&url.into()).ok(), delay: Duration::ZERO }
     }
 
     /// Waits exactly so long before the attempt, in place of wait and jitter. `close` and
@@ -109,8 +111,8 @@ impl SelectedServer {
         Self { delay, ..self }
     }
 
-    pub(super) fn url(&self) -> &str {
-        &self.url
+    pub(super) fn url(&self) -> Option<&ServerUrl> {
+        self.url.as_ref()
     }
 
     pub(super) fn delay(&self) -> Duration {
@@ -137,5 +139,19 @@ impl fmt::Debug for Hooks {
             .field("reconnect_delay", &self.delay.is_some())
             .field("select_server", &self.select.is_some())
             .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neither_a_choice_nor_a_hook_prints_a_secret() {
+        let selected = SelectedServer::new("nats://joe:hunter2@a");
+        let hooks = Hooks { delay: Some(Arc::new(|_| Duration::ZERO)), select: None };
+        let shown = format!("{selected:?} {hooks:?} {:?}", SelectedServer::new("joe:hunter2"));
+        assert!(!shown.contains("joe") && !shown.contains("hunter2"), "{shown}");
+        assert!(shown.contains("reconnect_delay: true"), "{shown}");
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::attempt::attempt;
 use super::callbacks::guarded;
-use super::choice::{SelectedServer, ServerChoice};
+use super::choice::ServerChoice;
 use super::config::RetryConnect;
 use super::handover::go_live;
 use super::life::{Life, Link};
@@ -145,21 +145,12 @@ fn ask_for_server(core: &Core) -> Result<Option<(ServerUrl, Duration)>> {
     let Some(selected) = ask(core, "select_server", || select(&choice)).flatten() else {
         return Ok(None);
     };
-    match known(core, &selected) {
-        Some(url) => Ok(Some((url, selected.delay()))),
-        None => {
-            // Its text is not shown: it may hold a password.
-            let text = "select_server chose a server that is not in the pool";
-            core.exception(Error::new(ErrorKind::Misuse, text));
-            Ok(None)
-        }
+    let url = selected.url().filter(|url| core.life().pool.has(url));
+    if url.is_none() {
+        let text = "select_server chose a server that is not in the pool";
+        core.exception(Error::new(ErrorKind::Misuse, text));
     }
-}
-
-/// The URL of the pool that the program means.
-fn known(core: &Core, selected: &SelectedServer) -> Option<ServerUrl> {
-    let url = ServerUrl::parse(selected.url()).ok()?;
-    core.life().pool.has(&url).then_some(url)
+    Ok(url.map(|url| (url.clone(), selected.delay())))
 }
 
 /// Asks a callback of the program; none if it panicked.

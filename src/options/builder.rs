@@ -116,7 +116,8 @@ impl OptionsBuilder {
     /// # Errors
     ///
     /// [`InvalidUrl`](crate::ErrorKind::InvalidUrl) or
-    /// [`InvalidOption`](crate::ErrorKind::InvalidOption), naming the option and what is wrong with it.
+    /// [`InvalidOption`](crate::ErrorKind::InvalidOption), naming the option and what is wrong with
+    /// it.
     pub fn build(self) -> Result<Options> {
         let Self { servers, mut config, mut sinks, hears_errors } = self;
         config.servers = if servers.is_empty() {
