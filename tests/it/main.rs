@@ -15,6 +15,8 @@
 mod callbacks;
 mod conformance;
 mod corpus;
+#[cfg(feature = "testing")]
+mod departure;
 mod embedded;
 #[cfg(feature = "testing")]
 mod endings;
