@@ -259,3 +259,38 @@ fn an_iterator_hears_the_whole_beginning_in_order() {
         client.finish();
     });
 }
+
+#[test]
+fn a_listener_may_end_a_connect_that_is_retried_in_the_callers_wait() {
+    within(ALL, "ended by a listener", || {
+        let options = quick(local(ports::free()))
+            .retry_on_failed_connect(RetryConnect::Within(Duration::MAX))
+            .on_reconnect_failed(|connection, _| {
+                assert_eq!(connection.status(), ConnectionStatus::Connecting);
+                connection.close();
+            });
+        let (outcome, recorder) = Client::try_connect(options);
+        assert!(outcome.err().expect("closed").is_closed());
+        recorder.check().unwrap();
+        let events = recorder.events();
+        let last = events.last().map(|event| event.kind());
+        assert!(matches!(last, Some(Kind::Closed { cause: None })), "{last:?}");
+    });
+}
+
+#[test]
+fn a_server_that_refuses_twice_ends_a_retried_connect_before_its_limit() {
+    within(ALL, "refused", || {
+        let server = NatsServer::start(&Config::new().user("joe", "right"));
+        let options = quick(server.url())
+            .user_and_password("joe", "wrong")
+            .retry_on_failed_connect(RetryConnect::Within(ALL));
+        let begun = Instant::now();
+        let (outcome, recorder) = Client::try_connect(options);
+        let error = outcome.err().expect("refused");
+        assert!(begun.elapsed() < LIMIT);
+        assert_eq!(error.kind(), ErrorKind::Connect);
+        assert!(error.is_authorization() && error.attempts().len() == 1, "{error}");
+        recorder.check().unwrap();
+    });
+}
