@@ -35,6 +35,8 @@
 //! ```
 //!
 //! [`Options::builder`] sets everything else: names, credentials, times, limits, listeners.
+//! [`Options::from_properties_file`] takes a file with the Java client's keys,
+//! [`Options::from_environment`] variables such as `NATS_URL`; what is set later wins.
 //! A request and its answer, against the server of the [testing feature](#testing):
 //!
 //! ```
@@ -317,6 +319,8 @@ mod subscriptions;
 mod sync;
 mod transport;
 
+#[cfg(any(doc, doctest))]
+pub mod guide;
 #[cfg(feature = "testing")]
 pub mod testing;
 
@@ -339,6 +343,7 @@ pub use crate::server_list::ServerList;
 pub use crate::statistics::Statistics;
 pub use crate::subscription::{IntoIter, Iter, Subscription, TimeoutIter, TryIter};
 pub use crate::subscriptions::{Consumer, ConsumerStatus, ConsumerView, PendingLimits};
+pub use crate::transport::ResolveMode;
 
 /// The README's programs, compiled with the documentation tests.
 #[cfg(doctest)]

@@ -53,6 +53,8 @@ pub(crate) struct Config {
     pub(crate) inbox_prefix: String,
     pub(crate) verbose: bool,
     pub(crate) pedantic: bool,
+    /// Publishing to wildcards and empty tokens is refused here.
+    pub(crate) strict_subjects: bool,
     pub(crate) echo: bool,
     pub(crate) headers: bool,
     pub(crate) no_responders: bool,

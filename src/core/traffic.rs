@@ -11,7 +11,10 @@ use super::shared::{Core, closed_error};
 use crate::error::{Error, ErrorKind, Result};
 use crate::outbox::{Accepted, Batch, Outgoing, Pong, Urgency};
 use crate::outcome::Outcome;
-use crate::protocol::{Message, check_publish, check_queue, check_reply, check_subscribe};
+use crate::protocol::{
+    Message, check_publish, check_queue, check_reply, check_strict_publish, check_strict_reply,
+    check_subscribe,
+};
 use crate::subscriptions::{
     ConsumerView, End, PendingLimits, Rest, Slot, Subscriber, Target, end_inbox,
 };
@@ -20,15 +23,24 @@ use crate::sync::Arc;
 impl Core {
     /// Publishes a message.
     pub(crate) fn publish(&self, outgoing: Outgoing<'_>, urgency: Urgency) -> Result<()> {
-        check_publish(outgoing.subject)?;
+        self.check_subject(outgoing.subject)?;
         if let Some(reply) = outgoing.reply {
             check_reply(reply)?;
+            if self.config.strict_subjects {
+                check_strict_reply(reply)?;
+            }
         }
         match self.outbox.publish(outgoing, urgency, !self.on_own_thread())? {
             Accepted::Queued(batch) => self.write(batch, urgency),
             Accepted::Dropped => self.discarded(outgoing),
         }
         Ok(())
+    }
+
+    /// Whether a message may be published to the subject, as far as this side judges it.
+    fn check_subject(&self, subject: &str) -> Result<()> {
+        check_publish(subject)?;
+        if self.config.strict_subjects { check_strict_publish(subject) } else { Ok(()) }
     }
 
     /// Tells that a message was dropped.
@@ -135,7 +147,7 @@ impl Core {
 
     /// Sends a request; the slot gets the reply.
     pub(crate) fn request(&self, outgoing: Outgoing<'_>, urgency: Urgency) -> Result<Arc<Slot>> {
-        check_publish(outgoing.subject)?;
+        self.check_subject(outgoing.subject)?;
         self.check_open()?;
         self.ensure_inbox()?;
         let (slot, reply) = self.requests.register(outgoing.subject)?;

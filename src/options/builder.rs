@@ -49,8 +49,8 @@ impl Options {
     }
 }
 
-/// Sets options; see [`Options::builder`]. The last setting of the same option wins, except that
-/// servers and listeners add up.
+/// Sets options; see [`Options::builder`]. The last setting of the same option wins, wherever it
+/// comes from (a method, properties, the environment), except that servers and listeners add up.
 #[derive(Clone)]
 #[must_use = "a builder does nothing until it builds or connects"]
 pub struct OptionsBuilder {
@@ -96,6 +96,7 @@ impl Default for OptionsBuilder {
             inbox_prefix: "_INBOX".to_owned(),
             verbose: false,
             pedantic: false,
+            strict_subjects: false,
             echo: true,
             headers: true,
             no_responders: true,
@@ -104,7 +105,7 @@ impl Default for OptionsBuilder {
             no_events_after_close: false,
             disconnected_on_close: false,
             // What the kernel holds for a dead peer is what a loss can swallow unseen.
-            tcp: TcpOptions { send_buffer: Some(256 * 1024), receive_buffer: None },
+            tcp: TcpOptions { send_buffer: Some(256 * 1024), ..TcpOptions::default() },
         };
         Self { servers: Vec::new(), config, sinks: Vec::new(), hears_errors: false }
     }
@@ -144,11 +145,17 @@ impl OptionsBuilder {
 
 impl fmt::Debug for OptionsBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The texts of the servers may hold passwords until they have been read.
+        // A text may hold a password: it is shown as what was read from it, or not at all.
+        let shown = |text: &String| match ServerUrl::parse_list(text) {
+            Ok(urls) => urls.iter().map(ToString::to_string).collect(),
+            Err(_) => vec!["(unreadable)".to_owned()],
+        };
+        let servers: Vec<String> = self.servers.iter().flat_map(shown).collect();
         f.debug_struct("OptionsBuilder")
-            .field("servers", &self.servers.len())
+            .field("servers", &format_args!("[{}]", servers.join(", ")))
             .field("config", &self.config)
-            .finish_non_exhaustive()
+            .field("listeners", &self.sinks.len())
+            .finish()
     }
 }
 
@@ -178,6 +185,11 @@ mod tests {
             ("outbox_size", new().outbox_size(0)),
             ("max_control_line", new().max_control_line(0)),
             ("max_incoming_control_line", new().max_incoming_control_line(0)),
+            ("max_incoming_payload", new().max_incoming_payload(0)),
+            ("reconnect_buffer", new().reconnect_buffer(ReconnectBuffer::Bytes(0))),
+            ("outbox_policy", new().outbox_policy(OutboxPolicy::Block(Duration::ZERO))),
+            ("tcp_keepalive", new().tcp_keepalive(Duration::from_millis(999))),
+            ("tcp_keepalive", new().tcp_keepalive(Duration::from_secs(32_768))),
             ("send_buffer_size", new().send_buffer_size(0)),
             ("receive_buffer_size", new().receive_buffer_size(0)),
             ("inbox", new().inbox_prefix("a.*")),
@@ -190,8 +202,51 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::InvalidOption, "{part}");
             assert!(error.to_string().contains(part), "{part}: {error}");
         }
-        let empty = Options::builder().servers(" , ").build().expect_err("no server");
-        assert_eq!(empty.kind(), ErrorKind::InvalidUrl);
+        let none: [&str; 0] = [];
+        for builder in [new().servers(" , "), new().servers(none), new().servers(none).server("")] {
+            let empty = builder.build().expect_err("no server");
+            assert_eq!(empty.kind(), ErrorKind::InvalidUrl);
+        }
+        new().servers(none).server("one").build().expect("one server");
+    }
+
+    #[test]
+    fn options_and_their_builder_print_every_value() {
+        let builder = Options::builder()
+            .servers("nats://a:1,b")
+            .local_address(std::net::IpAddr::from([127, 0, 0, 9]))
+            .tcp_keepalive(Duration::from_secs(91))
+            .resolve_mode(crate::transport::ResolveMode::Ipv4Only)
+            .close_timeout(Duration::from_secs(92))
+            .outbox_size(93)
+            .max_incoming_control_line(94)
+            .max_incoming_payload(95)
+            .pending_limits(PendingLimits::new(96, 97))
+            .ignore_authorization_abort()
+            .fail_requests_on_disconnect()
+            .on_event(|_, _| ());
+        let shown = format!("{builder:?}");
+        let options = format!("{:?}", builder.build().expect("options"));
+        for part in [
+            "servers: [nats://a:1, nats://b:4222]",
+            "local_address: Some(127.0.0.9)",
+            "keepalive: Some(91s)",
+            "resolve_mode: Ipv4Only",
+            "close_timeout: 92s",
+            "limit: 93",
+            "control_line: 94",
+            "payload: 95",
+            "messages: 96, bytes: 97",
+            "keep_refusing: true",
+            "fail_requests_on_disconnect: true",
+            "strict_subjects: false",
+        ] {
+            assert!(shown.contains(part), "{part} in {shown}");
+            assert!(options.contains(part), "{part} in {options}");
+        }
+        assert!(shown.contains("listeners: 1"), "{shown}");
+        let unreadable = format!("{:?}", Options::builder().servers("a,nats://joe:hunter2@"));
+        assert!(unreadable.contains("servers: [(unreadable)]"), "{unreadable}");
     }
 
     #[test]

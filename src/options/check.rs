@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::core::{Config, RetryConnect};
 use crate::error::{Error, ErrorKind, Result};
+use crate::outbox::{OutboxPolicy, ReconnectBuffer};
 use crate::protocol::check_inbox_prefix;
 
 /// Ten years: no setting that is meant is longer, and every deadline can be computed.
@@ -44,6 +45,7 @@ pub(crate) fn check(config: &Config) -> Result<()> {
         ("outbox_size", config.outbox.limit),
         ("max_control_line", config.outbox.control_line),
         ("max_incoming_control_line", config.limits.control_line),
+        ("max_incoming_payload", config.limits.payload),
         ("send_buffer_size", config.tcp.send_buffer.unwrap_or(1)),
         ("receive_buffer_size", config.tcp.receive_buffer.unwrap_or(1)),
     ];
@@ -51,6 +53,17 @@ pub(crate) fn check(config: &Config) -> Result<()> {
         if value == 0 {
             return bad(format!("{name} is zero"));
         }
+    }
+    if config.outbox.reconnect_buffer == ReconnectBuffer::Bytes(0) {
+        return bad("reconnect_buffer is zero bytes: ReconnectBuffer::Off says so".to_owned());
+    }
+    if config.outbox.policy == OutboxPolicy::Block(Duration::ZERO) {
+        return bad("outbox_policy blocks for no time: OutboxPolicy::Error says so".to_owned());
+    }
+    // What the kernel can be told: whole seconds, in 15 bits.
+    let probes = Duration::from_secs(1)..=Duration::from_secs(32_767);
+    if config.tcp.keepalive.is_some_and(|time| !probes.contains(&time)) {
+        return bad("tcp_keepalive is not between 1 and 32,767 seconds".to_owned());
     }
     if config.max_pings_out == Some(0) {
         return bad("max_pings_out is zero: every silence would be a loss".to_owned());

@@ -1,16 +1,26 @@
 //! What a connection is to be.
 //!
 //! `builder` is the beginning and the end of the builder; the setters stand by subject in
-//! `servers`, `reconnecting`, `sizes`, `wire` and `listening`; `check` refuses what cannot be used;
-//! `made` holds the result and connects.
+//! `servers`, `reconnecting`, `sizes`, `sockets`, `wire` and `listening`; `check` refuses what
+//! cannot be used; `made` holds the result and connects.
+//!
+//! Options from text: `properties` applies a properties file (`property_text` reads it,
+//! `property_keys` says what each key does), `environment` the variables of the process;
+//! `durations` reads times in their forms.
 
 mod builder;
 mod check;
+mod durations;
+mod environment;
 mod listening;
 mod made;
+mod properties;
+mod property_keys;
+mod property_text;
 mod reconnecting;
 mod servers;
 mod sizes;
+mod sockets;
 mod wire;
 
 pub use self::builder::{OptionsBuilder, connect};

@@ -13,9 +13,15 @@ impl OptionsBuilder {
         self.servers(server)
     }
 
-    /// Adds servers.
+    /// Adds servers. If none is given by any call, it is `nats://localhost:4222`; an empty list,
+    /// and nothing else, is refused.
     pub fn servers(mut self, servers: impl ServerList) -> Self {
-        self.servers.extend(servers.texts());
+        let texts = servers.texts();
+        if texts.is_empty() {
+            // Whoever gives an empty list does not mean the default.
+            self.servers.push(String::new());
+        }
+        self.servers.extend(texts);
         self
     }
 

@@ -38,7 +38,7 @@ impl OptionsBuilder {
     }
 
     /// The largest message that is accepted from the server, in bytes of payload and headers.
-    /// Default 64 MiB, the most that a server can be configured for.
+    /// Default 64 MiB, the most that a server can be configured for; `usize::MAX` is no limit.
     pub fn max_incoming_payload(mut self, bytes: usize) -> Self {
         self.config.limits.payload = bytes;
         self

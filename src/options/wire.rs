@@ -12,6 +12,16 @@ impl OptionsBuilder {
         self
     }
 
+    /// Refuses to publish to a subject, or with a reply subject, that has a wildcard or an empty
+    /// token: such a message reaches nobody who means it. Costs a second look at each subject.
+    ///
+    /// Without this, such messages are sent, as the server permits it. What would break the
+    /// protocol (blanks, line ends, an empty subject) is always refused.
+    pub fn strict_subjects(mut self) -> Self {
+        self.config.strict_subjects = true;
+        self
+    }
+
     /// The server does not send this connection what it published itself. A server of protocol 0,
     /// which cannot do this, is refused with [`Misuse`](crate::ErrorKind::Misuse).
     pub fn no_echo(mut self) -> Self {

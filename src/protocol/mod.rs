@@ -32,5 +32,6 @@ pub(crate) use op::{
 pub(crate) use parser::{Limits, Parser};
 pub use subject::subject_matches;
 pub(crate) use subject::{
-    check_inbox_prefix, check_publish, check_queue, check_reply, check_subscribe,
+    check_inbox_prefix, check_publish, check_queue, check_reply, check_strict_publish,
+    check_strict_reply, check_subscribe, quote,
 };

@@ -66,16 +66,18 @@ pub(crate) fn check_queue(queue: &str) -> Result<()> {
 /// Checks the prefix of inbox subjects: a subject without wildcards and without empty tokens.
 pub(crate) fn check_inbox_prefix(prefix: &str) -> Result<()> {
     check_text(prefix, ErrorKind::InvalidOption, "inbox prefix")?;
-    check_tokens(prefix, ErrorKind::InvalidOption, "inbox prefix")?;
-    match prefix.split('.').find(|token| matches!(*token, "*" | ">")) {
-        Some(token) => Err(fault(
-            ErrorKind::InvalidOption,
-            "inbox prefix",
-            prefix,
-            &format!("it holds the wildcard '{token}'"),
-        )),
-        None => Ok(()),
-    }
+    check_literal(prefix, ErrorKind::InvalidOption, "inbox prefix")
+}
+
+/// Checks a subject to publish to, beyond [`check_publish`], where the program asked for it: no
+/// wildcard and no empty token. Such a message reaches nobody who means it.
+pub(crate) fn check_strict_publish(subject: &str) -> Result<()> {
+    check_literal(subject, ErrorKind::InvalidSubject, "subject")
+}
+
+/// Checks a reply subject; the rules are those of [`check_strict_publish`].
+pub(crate) fn check_strict_reply(subject: &str) -> Result<()> {
+    check_literal(subject, ErrorKind::InvalidSubject, "reply subject")
 }
 
 /// Whether a subject matches a pattern, as the server decides it.
@@ -143,6 +145,15 @@ fn check_tokens(text: &str, kind: ErrorKind, what: &str) -> Result<()> {
     Ok(())
 }
 
+/// No empty token, and no token that is a wildcard.
+fn check_literal(text: &str, kind: ErrorKind, what: &str) -> Result<()> {
+    check_tokens(text, kind, what)?;
+    match text.split('.').find(|token| matches!(*token, "*" | ">")) {
+        Some(token) => Err(fault(kind, what, text, &format!("it holds the wildcard '{token}'"))),
+        None => Ok(()),
+    }
+}
+
 /// Whether the `>` at this place is a token of its own and another token follows.
 fn is_inner_full_wildcard(subject: &str, at: usize) -> bool {
     let bytes = subject.as_bytes();
@@ -174,6 +185,20 @@ mod tests {
                 "{bad:?}"
             );
             assert_eq!(check_reply(bad).unwrap_err().kind(), ErrorKind::InvalidSubject, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_strict_subject_to_publish_to_has_neither_wildcards_nor_empty_tokens() {
+        for good in ["a", "a.b", "a*.b>", "grüße.日本", "$SYS.x"] {
+            check_strict_publish(good).unwrap();
+            check_strict_reply(good).unwrap();
+        }
+        for bad in ["a..b", ".", ".a", "a.", "*", "a.*", "a.>", ">.a"] {
+            let kind = check_strict_publish(bad).unwrap_err().kind();
+            assert_eq!(kind, ErrorKind::InvalidSubject, "{bad:?}");
+            let kind = check_strict_reply(bad).unwrap_err().kind();
+            assert_eq!(kind, ErrorKind::InvalidSubject, "{bad:?}");
         }
     }
 

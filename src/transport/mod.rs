@@ -7,5 +7,6 @@ mod stream;
 mod tcp;
 
 pub(crate) use resolve::Resolution;
+pub use resolve::ResolveMode;
 pub(crate) use stream::{Cancel, Connector, Stream};
 pub(crate) use tcp::{TcpConnector, TcpOptions};

@@ -13,6 +13,36 @@ use super::stream::{Cancel, Cancelled};
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::{self, Arc, Mutex, Rank};
 
+/// Which addresses of a host name are tried.
+///
+/// A server whose URL holds an address in place of a name is reached at that address in every mode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum ResolveMode {
+    /// All, IPv4 and IPv6, in the system's order; each gets an equal share of the time that is left
+    /// for the attempt. The default.
+    #[default]
+    All,
+    /// Only the first, of either kind.
+    First,
+    /// All of IPv4.
+    Ipv4Only,
+    /// All of IPv6.
+    Ipv6Only,
+}
+
+impl ResolveMode {
+    /// Leaves the addresses of the right family; false if there is none.
+    pub(super) fn keep_family(self, addresses: &mut Vec<SocketAddr>) -> bool {
+        match self {
+            Self::All | Self::First => {}
+            Self::Ipv4Only => addresses.retain(SocketAddr::is_ipv4),
+            Self::Ipv6Only => addresses.retain(SocketAddr::is_ipv6),
+        }
+        !addresses.is_empty()
+    }
+}
+
 type Answer = Result<Vec<SocketAddr>>;
 
 /// The name look-ups of one connection.

@@ -10,9 +10,9 @@ use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 
-use super::resolve::Resolution;
+use super::resolve::{Resolution, ResolveMode};
 use super::stream::{Cancel, Cancelled, Connector, Stream};
 use crate::error::{Error, ErrorKind, Result};
 use crate::server_url::ServerUrl;
@@ -26,11 +26,16 @@ const WRITE_SLICE: Duration = Duration::from_millis(250);
 const WRITE_MOST: usize = 256 * 1024;
 
 /// Socket options.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct TcpOptions {
     /// The size of the kernel's send buffer, which is what a dead peer can swallow unseen.
     pub(crate) send_buffer: Option<usize>,
     pub(crate) receive_buffer: Option<usize>,
+    /// The address of this machine that connections come from.
+    pub(crate) local_address: Option<IpAddr>,
+    /// The silence after which, and the interval in which, the kernel probes the peer.
+    pub(crate) keepalive: Option<Duration>,
+    pub(crate) resolve_mode: ResolveMode,
 }
 
 /// Makes TCP streams.
@@ -57,6 +62,15 @@ impl TcpConnector {
         }
         if let Some(size) = self.options.receive_buffer {
             socket.set_recv_buffer_size(size).map_err(failed)?;
+        }
+        if let Some(time) = self.options.keepalive {
+            socket.set_tcp_keepalive(&keepalive(time)).map_err(failed)?;
+        }
+        if let Some(local) = self.options.local_address {
+            socket.bind(&SocketAddr::new(local, 0).into()).map_err(|error| {
+                let text = format!("connecting from the local address {local}: {error}");
+                Error::with_source(ErrorKind::Io, text, error)
+            })?;
         }
         socket.set_nonblocking(true).map_err(failed)?;
         if let Err(error) = socket.connect(&address.into()) {
@@ -93,6 +107,52 @@ impl TcpConnector {
         socket.set_write_timeout(Some(WRITE_SLICE)).map_err(failed)?;
         Ok(TcpStream { socket, read_wait: AtomicU64::new(NO_WAIT) })
     }
+
+    /// The addresses to try, in order; never none.
+    fn addresses(
+        &self,
+        url: &ServerUrl,
+        deadline: Instant,
+        cancel: &Arc<Cancel>,
+    ) -> Result<Vec<SocketAddr>> {
+        let (host, mode) = (url.host(), self.options.resolve_mode);
+        let (mut addresses, is_name) = match url.ip() {
+            Some(ip) => (vec![SocketAddr::new(ip, url.port())], false),
+            None => (self.resolution.addresses(host, url.port(), deadline, cancel)?, true),
+        };
+        if is_name && !mode.keep_family(&mut addresses) {
+            let text = format!("'{host}' has no address that the resolve mode {mode:?} allows");
+            return Err(Error::new(ErrorKind::Dns, text));
+        }
+        if let Some(local) = self.options.local_address {
+            addresses.retain(|address| address.is_ipv4() == local.is_ipv4());
+            if addresses.is_empty() {
+                let family = if local.is_ipv4() { "IPv4" } else { "IPv6" };
+                let text = format!("'{host}' has no {family} address to reach from {local}");
+                return Err(Error::new(ErrorKind::Io, text));
+            }
+        }
+        if is_name && mode == ResolveMode::First {
+            addresses.truncate(1);
+        }
+        Ok(addresses)
+    }
+}
+
+/// Probes after so much silence, and again every so often; how many is the system's choice.
+fn keepalive(time: Duration) -> TcpKeepalive {
+    let keepalive = TcpKeepalive::new().with_time(time);
+    // Elsewhere the interval, too, is the system's choice.
+    #[cfg(any(
+        target_os = "linux",
+        target_os = "android",
+        target_os = "macos",
+        target_os = "ios",
+        target_os = "freebsd",
+        windows
+    ))]
+    let keepalive = keepalive.with_interval(time);
+    keepalive
 }
 
 impl Connector for TcpConnector {
@@ -103,10 +163,7 @@ impl Connector for TcpConnector {
         cancel: &Arc<Cancel>,
     ) -> Result<Arc<dyn Stream>> {
         assert_unlocked("connecting");
-        let addresses = match url.ip() {
-            Some(ip) => vec![SocketAddr::new(ip, url.port())],
-            None => self.resolution.addresses(url.host(), url.port(), deadline, cancel)?,
-        };
+        let addresses = self.addresses(url, deadline, cancel)?;
         let mut last = None;
         let count = addresses.len();
         for (index, address) in addresses.into_iter().enumerate() {
@@ -225,7 +282,7 @@ mod tests {
     use std::net::TcpListener;
 
     fn connector() -> TcpConnector {
-        let options = TcpOptions { send_buffer: Some(64 * 1024), receive_buffer: None };
+        let options = TcpOptions { send_buffer: Some(64 * 1024), ..TcpOptions::default() };
         TcpConnector::new(options, Resolution::new())
     }
 
@@ -265,7 +322,12 @@ mod tests {
     fn the_socket_has_the_options_that_it_was_given() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("address");
-        let wanted = TcpOptions { send_buffer: Some(64 * 1024), receive_buffer: Some(96 * 1024) };
+        let wanted = TcpOptions {
+            send_buffer: Some(64 * 1024),
+            receive_buffer: Some(96 * 1024),
+            keepalive: Some(Duration::from_secs(90)),
+            ..TcpOptions::default()
+        };
         let connector = TcpConnector::new(wanted, Resolution::new());
         let deadline = Instant::now() + Duration::from_secs(10);
         let stream = connector.open(address, deadline, &Cancel::new()).expect("a stream");
@@ -278,6 +340,77 @@ mod tests {
         let sizes = (64 * 1024..=128 * 1024, 96 * 1024..=192 * 1024);
         assert!(sizes.0.contains(&socket.send_buffer_size().expect("an option")));
         assert!(sizes.1.contains(&socket.recv_buffer_size().expect("an option")));
+        assert!(socket.keepalive().expect("an option"));
+        #[cfg(target_os = "linux")]
+        {
+            let wanted = Duration::from_secs(90);
+            assert_eq!(socket.tcp_keepalive_time().expect("an option"), wanted);
+            assert_eq!(socket.tcp_keepalive_interval().expect("an option"), wanted);
+        }
+        let plain = TcpConnector::new(TcpOptions::default(), Resolution::new());
+        let stream = plain.open(address, deadline, &Cancel::new()).expect("a stream");
+        assert!(!stream.socket.keepalive().expect("an option"), "off unless it is asked for");
+    }
+
+    /// The addresses that are tried for a name with one IPv6 address and two of IPv4.
+    fn tried(options: TcpOptions, url: &str) -> Result<Vec<String>> {
+        let resolution = Resolution::with(|_, port| {
+            Ok(vec![
+                SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, port)),
+                SocketAddr::from(([127, 0, 0, 1], port)),
+                SocketAddr::from(([127, 0, 0, 2], port)),
+            ])
+        });
+        let connector = TcpConnector::new(options, resolution);
+        let url = ServerUrl::parse(url).expect("url");
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let found = connector.addresses(&url, deadline, &Arc::new(Cancel::new()))?;
+        Ok(found.iter().map(|address| address.ip().to_string()).collect())
+    }
+
+    #[test]
+    fn the_resolve_mode_says_which_addresses_of_a_name_are_tried() {
+        let with = |resolve_mode| TcpOptions { resolve_mode, ..TcpOptions::default() };
+        let cases: [(ResolveMode, &[&str]); 4] = [
+            (ResolveMode::All, &["::1", "127.0.0.1", "127.0.0.2"]),
+            (ResolveMode::First, &["::1"]),
+            (ResolveMode::Ipv4Only, &["127.0.0.1", "127.0.0.2"]),
+            (ResolveMode::Ipv6Only, &["::1"]),
+        ];
+        for (mode, expected) in cases {
+            assert_eq!(tried(with(mode), "name").expect("addresses"), expected, "{mode:?}");
+        }
+        // An address in the URL is what the program wants, whatever the mode.
+        let literal = tried(with(ResolveMode::Ipv4Only), "[::1]:4222").expect("an address");
+        assert_eq!(literal, ["::1"]);
+    }
+
+    #[test]
+    fn only_addresses_of_the_family_of_the_local_address_are_tried() {
+        let from = |local: &str, resolve_mode| TcpOptions {
+            local_address: Some(local.parse().expect("an address")),
+            resolve_mode,
+            ..TcpOptions::default()
+        };
+        let found = tried(from("127.0.0.3", ResolveMode::All), "name").expect("addresses");
+        assert_eq!(found, ["127.0.0.1", "127.0.0.2"]);
+        let first = tried(from("127.0.0.3", ResolveMode::First), "name").expect("an address");
+        assert_eq!(first, ["127.0.0.1"]);
+        let none = tried(from("::1", ResolveMode::Ipv4Only), "name").expect_err("no address");
+        assert!(none.to_string().contains("'name' has no IPv6 address"), "{none}");
+    }
+
+    #[test]
+    fn a_local_address_that_this_machine_does_not_have_is_named() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("address");
+        // Of the range that is kept for documentation.
+        let local = Some(IpAddr::from([192, 0, 2, 1]));
+        let options = TcpOptions { local_address: local, ..TcpOptions::default() };
+        let connector = TcpConnector::new(options, Resolution::new());
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let error = connector.open(address, deadline, &Cancel::new()).expect_err("not ours");
+        assert!(error.to_string().contains("local address 192.0.2.1"), "{error}");
     }
 
     #[test]
@@ -291,8 +424,7 @@ mod tests {
                 SocketAddr::from(([127, 0, 0, 1], port)),
             ])
         });
-        let options = TcpOptions { send_buffer: None, receive_buffer: None };
-        let connector = TcpConnector::new(options, resolution);
+        let connector = TcpConnector::new(TcpOptions::default(), resolution);
         let url = ServerUrl::parse(&format!("both:{port}")).expect("url");
         let deadline = Instant::now() + Duration::from_secs(10);
         let stream = connector.connect(&url, deadline, &Arc::new(Cancel::new()));

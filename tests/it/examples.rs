@@ -34,8 +34,14 @@ struct Example {
 
 impl Example {
     fn start(name: &'static str, arguments: &[&str]) -> Self {
+        Self::start_with(name, arguments, &[])
+    }
+
+    /// With more variables in its environment.
+    fn start_with(name: &'static str, arguments: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut child = Command::new(folder().join(name))
             .args(arguments)
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -368,6 +374,22 @@ fn the_small_examples_run_alone() {
         run("dispatcher", &[]),
         ["1. orders.new", "2. orders.paid", "3. orders.sent", "ping: pong", "handled: 4"]
     );
+}
+
+#[test]
+fn options_from_a_file_and_the_environment_are_printed_without_secrets() {
+    let path = format!("{}/example-{}.properties", env!("CARGO_TARGET_TMPDIR"), std::process::id());
+    std::fs::write(&path, "io.nats.client.token = canary\nio.nats.client.maxpings = 7\n").unwrap();
+    let variables =
+        [("NATS_URL", "nats://user:canary@set.by.the.variable"), ("NATS_TIMEOUT", "9s")];
+    let lines = Example::start_with("options", &[&path], &variables).finish().join("\n");
+    std::fs::remove_file(&path).unwrap();
+    for part in ["nats://set.by.the.variable:4222", "connect_timeout: 9s", "Secret(…)", "7"] {
+        assert!(lines.contains(part), "no {part} in {lines}");
+    }
+    assert!(!lines.contains("canary") && !lines.contains("localhost"), "{lines}");
+    let alone = run("options", &[]).join("\n");
+    assert!(alone.contains("reconnect_wait: 500ms") && !alone.contains("never shown"), "{alone}");
 }
 
 #[test]

@@ -20,6 +20,7 @@ mod departure;
 mod embedded;
 #[cfg(feature = "testing")]
 mod endings;
+mod environment;
 mod events;
 mod examples;
 mod handshake;

@@ -178,7 +178,7 @@ fn no_secret_is_ever_shown() {
         log::set_logger(&Logger).unwrap();
         log::set_max_level(log::LevelFilter::Trace);
         let [user, password, token] = CANARIES;
-        for way in 0..4 {
+        for way in 0..6 {
             let server = ScriptedServer::start(scripts(), Afterwards::Repeat);
             let in_url = |info: String| server.url().replace("nats://", &info);
             let builder = Options::builder().max_reconnects(3).ignore_discovered_servers();
@@ -186,9 +186,12 @@ fn no_secret_is_ever_shown() {
                 0 => builder.server(in_url(user_info(user, password))),
                 1 => builder.server(in_url(format!("nats://{token}@"))),
                 2 => builder.server(server.url()).user_and_password(user, password),
-                _ => builder.server(server.url()).token(token),
+                3 => builder.server(server.url()).token(token),
+                4 => builder.server(server.url()).properties(&properties(user, password)).unwrap(),
+                _ => builder.property_pairs([("url", in_url(format!("nats://{token}@")))]).unwrap(),
             });
         }
+        bad_properties();
         failed_connects();
         bad_urls();
         let shown = SHOWN.lock().unwrap().to_ascii_lowercase();
@@ -201,6 +204,33 @@ fn no_secret_is_ever_shown() {
             }
         }
     });
+}
+
+fn properties(user: &str, password: &str) -> String {
+    format!("io.nats.client.username={user}\nio.nats.client.password={password}")
+}
+
+/// Properties that cannot be used, with secrets in them.
+fn bad_properties() {
+    let [user, password, token] = CANARIES;
+    let login = properties(user, password);
+    for text in [
+        format!("{login}\nio.nats.client.noecho=x"),
+        format!("{login}\\u12"),
+        format!("{login}\nio.nats.client.token={token}"),
+        format!("io.nats.client.pasword={password}"),
+        format!("io.nats.client.password={password}"),
+        format!("io.nats.client.keyStorePassword={password}"),
+        format!("io.nats.client.token.supplier={token}"),
+        format!("io.nats.client.credential.path={token}"),
+        format!("io.nats.client.url=nats://{user}:{password}@host:port"),
+        format!("io.nats.client.servers=a,nats://{token}@"),
+    ] {
+        match Options::from_properties(&text).and_then(OptionsBuilder::build) {
+            Ok(options) => panic!("{options:?}"),
+            Err(error) => show_error(&error),
+        }
+    }
 }
 
 /// Servers that cannot be connected to, each in its own way.

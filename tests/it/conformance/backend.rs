@@ -129,6 +129,14 @@ impl Backend {
         }
     }
 
+    /// The clients as the monitoring of the real server shows them.
+    pub(crate) fn monitored(&self) -> Option<Vec<Value>> {
+        match &self.0 {
+            Running::Real { monitor, .. } => Some(connections(*monitor)),
+            Running::Embedded(_) => None,
+        }
+    }
+
     /// Waits until the server has so many clients.
     pub(crate) fn wait_clients(&self, count: usize) {
         let reached = match &self.0 {

@@ -7,6 +7,8 @@
 //! | `nats_server` | a real `nats-server` as a child process, and signals to it |
 //! | `cluster` | several of them with routes |
 //! | `scripted` | a server that does what a healthy one never does |
+//! | `proxy` | a proxy that delays, throttles, swallows, cuts and counts, as `faults` says |
+//! | `frames` | a byte stream cut into frames, both directions |
 //! | `own_process` | a test in a process of its own |
 //! | `leaks` | threads and descriptors before and after |
 //! | `seed` | random numbers that can be replayed |
@@ -18,10 +20,13 @@
 #![allow(dead_code, reason = "each test binary that includes this uses a part of it")]
 
 pub(crate) mod cluster;
+pub(crate) mod faults;
+pub(crate) mod frames;
 pub(crate) mod leaks;
 pub(crate) mod nats_server;
 pub(crate) mod own_process;
 pub(crate) mod ports;
+pub(crate) mod proxy;
 pub(crate) mod scripted;
 pub(crate) mod seed;
 pub(crate) mod source;

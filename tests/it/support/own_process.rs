@@ -2,6 +2,7 @@
 //! logger or its leaks.
 
 use std::env;
+use std::ffi::OsString;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -12,11 +13,32 @@ const MARK: &str = "IN_ITS_OWN_PROCESS";
 /// Runs `body` in a process of its own. Called by the test with that full name, and by nothing
 /// else: the other process runs just that test, and gets here again.
 pub(crate) fn in_own_process(test: &str, limit: Duration, body: impl FnOnce()) {
+    with_variables(test, limit, || ((), Vec::new()), body);
+}
+
+/// Runs `body` in a process of its own that has these environment variables, and none of this
+/// crate's besides. What `prepare` gives beside them, such as a server, lives as long as that
+/// process; it is not called there.
+pub(crate) fn with_variables<T>(
+    test: &str,
+    limit: Duration,
+    prepare: impl FnOnce() -> (T, Vec<(&'static str, String)>),
+    body: impl FnOnce(),
+) {
     if env::var(MARK).is_ok_and(|name| name == test) {
         return body();
     }
+    let (_kept, variables) = prepare();
+    let inherited = env::vars_os().map(|(name, _)| name);
+    let ours = |name: &OsString| name.to_str().is_some_and(|name| name.starts_with("NATS_"));
     let program = env::current_exe().unwrap();
-    let mut child = Command::new(program)
+    let mut command = Command::new(program);
+    // The path of the server binary is for the tests themselves.
+    for name in inherited.filter(ours).filter(|name| name != "NATS_SERVER") {
+        command.env_remove(name);
+    }
+    let mut child = command
+        .envs(variables)
         .args([test, "--exact", "--nocapture", "--test-threads", "1"])
         .env(MARK, test)
         .stdin(Stdio::null())

@@ -1,0 +1,112 @@
+//! From the blocking `nats` crate, which is deprecated.
+//!
+//! The shape is the same on purpose: `connect`, `publish` with plain texts and bytes, `subscribe`,
+//! `next_timeout`, `iter`. Most programs change their `use` lines, a few names, and the places
+//! that said nothing about time.
+//!
+//! # A program before and after
+//!
+//! With `nats` 0.26:
+//!
+//! ```text
+//! let nc = nats::Options::with_user_pass("joe", "secret")
+//!     .with_name("orders")
+//!     .disconnect_callback(|| eprintln!("lost"))
+//!     .connect("demo.example:4222")?;
+//! let sub = nc.queue_subscribe("orders.*", "workers")?;
+//! let handler = nc.subscribe("ping")?.with_handler(|msg| msg.respond("pong"));
+//! let reply = nc.request_timeout("price", "apple", Duration::from_secs(1))?;
+//! println!("{:?}", reply.data);
+//! for msg in sub.iter() {
+//!     println!("{} {:?}", msg.subject, msg.data);
+//! }
+//! ```
+//!
+//! Here:
+//!
+//! ```no_run
+//! use std::time::Duration;
+//!
+//! use nats_blocking::Options;
+//!
+//! let connection = Options::builder()
+//!     .server("demo.example:4222")
+//!     .user_and_password("joe", "secret")
+//!     .name("orders")
+//!     .on_disconnected(|_, event| eprintln!("lost: {event}"))
+//!     .connect()?;
+//! let subscription = connection.queue_subscribe("orders.*", "workers")?;
+//! let handler = connection.dispatcher(|connection, message| {
+//!     if let Err(error) = connection.respond(&message, "pong") {
+//!         eprintln!("no answer: {error}");
+//!     }
+//! })?;
+//! handler.subscribe("ping")?;
+//! let reply = connection.request("price", "apple", Duration::from_secs(1))?;
+//! println!("{:?}", reply.payload());
+//! for message in subscription.iter() {
+//!     println!("{} {:?}", message.subject(), message.payload());
+//! }
+//! # Ok::<(), nats_blocking::Error>(())
+//! ```
+//!
+//! # Names
+//!
+//! | `nats` | here |
+//! | --- | --- |
+//! | `nats::connect("a,b")` | [`connect("a,b")`](crate::connect) |
+//! | `Options::with_user_pass`, `with_token` | [`user_and_password`], [`token`], or in the URL |
+//! | `Options::with_name`, `no_echo`, `max_reconnects` | [`name`], [`no_echo`], [`max_reconnects`] |
+//! | `reconnect_buffer_size(n)` | [`reconnect_buffer`](crate::ReconnectBuffer) |
+//! | `disconnect_callback`, `reconnect_callback`, `close_callback`, `lame_duck_callback` | [`on_disconnected`], [`on_reconnected`], [`on_closed`], [`on_lame_duck`], or a [`ConnectionListener`](crate::ConnectionListener) |
+//! | `error_callback` | [`on_error`], or an [`ErrorListener`](crate::ErrorListener) |
+//! | `nc.publish(subject, data)` | [`publish`](crate::Connection::publish) |
+//! | `nc.publish_request(subject, reply, data)` | [`publish_with_reply`](crate::Connection::publish_with_reply) |
+//! | `nc.publish_with_reply_or_headers(…)` | [`publish_message`](crate::Connection::publish_message) |
+//! | `nc.request(subject, data)` | [`request`](crate::Connection::request), which takes a time-out |
+//! | `nc.request_timeout(subject, data, t)` | [`request(subject, data, t)`](crate::Connection::request) |
+//! | `nc.request_multi(subject, data)` | [`request_many`](crate::Connection::request_many) |
+//! | `nc.flush()`, `flush_timeout(t)` | the same |
+//! | `nc.rtt()`, `client_id()`, `client_ip()`, `max_payload()`, `new_inbox()` | the same, on [`Connection`](crate::Connection) |
+//! | `nc.drain()` | [`drain(timeout)`](crate::Connection::drain) |
+//! | `nc.close()` | [`close()`](crate::Connection::close), which borrows |
+//! | `sub.next() -> Option<Message>` | [`next() -> Result<Message>`](crate::Subscription::next) |
+//! | `sub.try_next() -> Option<Message>` | [`try_next() -> Result<Option<Message>>`](crate::Subscription::try_next) |
+//! | `sub.next_timeout(t)` | [`next_timeout(t)`](crate::Subscription::next_timeout) |
+//! | `sub.iter()`, `messages()`, `try_iter()`, `timeout_iter(t)` | [`iter`](crate::Subscription::iter), [`try_iter`](crate::Subscription::try_iter), [`timeout_iter`](crate::Subscription::timeout_iter) |
+//! | `sub.with_handler(f)` | [`dispatcher(f)`](crate::Connection::dispatcher), then [`subscribe`](crate::Dispatcher::subscribe) |
+//! | `sub.set_message_limits(n)` | [`set_pending_limits`](crate::Subscription::set_pending_limits), messages and bytes |
+//! | `sub.dropped_messages()` | [`dropped()`](crate::Consumer::dropped) |
+//! | `msg.subject`, `msg.reply`, `msg.data`, `msg.headers` | [`subject()`](crate::Message::subject), [`reply()`](crate::Message::reply), [`payload()`](crate::Message::payload), [`headers()`](crate::Message::headers) |
+//! | `msg.respond(data)` | [`connection.respond(&message, data)`](crate::Connection::respond) |
+//! | `io::Error` with a text | [`Error`](crate::Error) with a [`kind`](crate::Error::kind); it converts into `io::Error` |
+//!
+//! # What behaves otherwise
+//!
+//! * **Time.** Every wait has a limit, except those for the next message or event. There is no
+//!   request without one. `connect` gives up after 2 s for each server, `flush` after 10 s.
+//! * **Messages are plain data.** They hold no connection, so a kept message keeps nothing open;
+//!   `respond` is a method of the connection.
+//! * **Subscriptions are not `Clone`.** Share one by reference or in an `Arc`; several threads may
+//!   read from it. Dropping it unsubscribes.
+//! * **Handlers run on a thread of their dispatcher**, which any number of subscriptions share,
+//!   not on one thread for each subscription.
+//! * **Callbacks run on a thread of their own** and may call anything, `close` too.
+//! * **Limits are on by default**: 524,288 messages or 64 MiB wait for a subscription, then its
+//!   newest are dropped, counted and told once.
+//! * **Reconnecting is endless by default** and its first attempt is immediate.
+//! * **Subjects, reply subjects and headers are checked** before anything is sent, and a message
+//!   that is larger than the server accepts is an error instead of a lost connection.
+//! * **A failed connect names every server and its cause** in
+//!   [`Error::attempts`](crate::Error::attempts).
+//!
+//! [`user_and_password`]: crate::OptionsBuilder::user_and_password
+//! [`token`]: crate::OptionsBuilder::token
+//! [`name`]: crate::OptionsBuilder::name
+//! [`no_echo`]: crate::OptionsBuilder::no_echo
+//! [`max_reconnects`]: crate::OptionsBuilder::max_reconnects
+//! [`on_disconnected`]: crate::OptionsBuilder::on_disconnected
+//! [`on_reconnected`]: crate::OptionsBuilder::on_reconnected
+//! [`on_closed`]: crate::OptionsBuilder::on_closed
+//! [`on_lame_duck`]: crate::OptionsBuilder::on_lame_duck
+//! [`on_error`]: crate::OptionsBuilder::on_error

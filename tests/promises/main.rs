@@ -1,0 +1,184 @@
+//! The promises of the guide, proved with figures.
+//!
+//! Each proof is a function that panics when its promise is broken and otherwise tells the figure
+//! that it reached. `cargo test --release --all-features --test promises` runs the short tier in
+//! minutes, with `-- --long` behind it the tier of an hour; further words choose proofs by the
+//! beginning of their number. What is drawn at random comes from seeds, which are printed;
+//! `SEED=n` replays one.
+//!
+//! A program without the test harness: some proofs count threads and descriptors of their process,
+//! and all of them want both cores.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking"
+)]
+
+#[path = "../it/support/mod.rs"]
+#[allow(unused_imports, reason = "what the tests of these files import: they run elsewhere")]
+mod support;
+
+mod consumers;
+mod delivery;
+mod ledger;
+mod liveness;
+mod outages;
+mod requests;
+mod resources;
+
+use std::env;
+use std::time::{Duration, Instant};
+
+use support::watchdog::within;
+
+/// How much is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tier {
+    /// In every run: minutes.
+    Short,
+    /// Before a landing: an hour.
+    Long,
+}
+
+impl Tier {
+    pub(crate) fn choose<T>(self, short: T, long: T) -> T {
+        match self {
+            Self::Short => short,
+            Self::Long => long,
+        }
+    }
+}
+
+/// One promise and its proof.
+struct Proof {
+    number: &'static str,
+    promise: &'static str,
+    run: fn(Tier) -> String,
+    /// What the short and the long tier may take.
+    limits: [Duration; 2],
+}
+
+const fn minutes(minutes: u64) -> Duration {
+    Duration::from_secs(minutes * 60)
+}
+
+const PROOFS: &[Proof] = &[
+    Proof {
+        number: "E1a",
+        promise: "lost links lose one run of messages each, and nothing else",
+        run: delivery::cut_links,
+        limits: [minutes(5), minutes(30)],
+    },
+    Proof {
+        number: "E1b",
+        promise: "a server killed under load neither doubles nor reorders",
+        run: delivery::killed_servers,
+        limits: [minutes(5), minutes(30)],
+    },
+    Proof {
+        number: "E2",
+        promise: "what is published during an outage arrives whole, in order, up to the limit",
+        run: outages::buffered,
+        limits: [minutes(5), minutes(30)],
+    },
+    Proof {
+        number: "E3",
+        promise: "no part of a frame reaches another connection",
+        run: outages::every_byte,
+        limits: [minutes(5), minutes(30)],
+    },
+    Proof {
+        number: "E4",
+        promise: "a request ends exactly once, on time, with its own reply",
+        run: requests::end_once,
+        limits: [minutes(5), minutes(30)],
+    },
+    Proof {
+        number: "E5",
+        promise: "a flush that succeeds answers for everything before it",
+        run: requests::flushes,
+        limits: [minutes(5), minutes(30)],
+    },
+    Proof {
+        number: "E6",
+        promise: "a drain handles everything that had arrived",
+        run: consumers::drained,
+        limits: [minutes(5), minutes(30)],
+    },
+    Proof {
+        number: "E7",
+        promise: "an auto-unsubscribe delivers exactly its number",
+        run: outages::auto_unsubscribe,
+        limits: [minutes(5), minutes(30)],
+    },
+    Proof {
+        number: "E8",
+        promise: "a slow consumer is bounded and counted, and harms no other",
+        run: consumers::stuck,
+        limits: [minutes(5), minutes(30)],
+    },
+    Proof {
+        number: "E9",
+        promise: "every connection announces each live subscription once",
+        run: outages::restored,
+        limits: [minutes(5), minutes(30)],
+    },
+    Proof {
+        number: "F1",
+        promise: "a dead peer blocks nobody for longer than agreed",
+        run: liveness::dead_peers,
+        limits: [minutes(5), minutes(30)],
+    },
+    Proof {
+        number: "F2",
+        promise: "a slow link that is alive is not cut, a dead one is noticed",
+        run: liveness::slow_links,
+        limits: [minutes(5), minutes(30)],
+    },
+    Proof {
+        number: "H2",
+        promise: "what runs out is an error, and recovers",
+        run: resources::exhaustion,
+        limits: [minutes(5), minutes(30)],
+    },
+    Proof {
+        number: "H3",
+        promise: "handles may be dropped in any order",
+        run: resources::drop_orders,
+        limits: [minutes(5), minutes(30)],
+    },
+    Proof {
+        number: "H4",
+        promise: "children get no descriptors",
+        run: resources::children,
+        limits: [minutes(5), minutes(30)],
+    },
+];
+
+fn main() {
+    let words: Vec<String> = env::args().skip(1).collect();
+    if words.iter().any(|word| word == "--list") {
+        return;
+    }
+    let tier = if words.iter().any(|word| word == "--long") { Tier::Long } else { Tier::Short };
+    let chosen: Vec<&String> = words.iter().filter(|word| !word.starts_with('-')).collect();
+    let mut rows = Vec::new();
+    for proof in PROOFS {
+        if !chosen.is_empty() && !chosen.iter().any(|word| proof.number.starts_with(*word)) {
+            continue;
+        }
+        let begun = Instant::now();
+        let run = proof.run;
+        let limit = proof.limits[tier as usize];
+        let figure = within(limit, proof.number, move || run(tier));
+        let took = begun.elapsed().as_secs_f64();
+        println!("{}: {figure} ({took:.1} s)", proof.number);
+        rows.push(format!("| {} | {} | {figure} | {took:.1} |", proof.number, proof.promise));
+    }
+    println!("\n| number | promise | figure | seconds |\n| --- | --- | --- | --- |");
+    println!("{}", rows.join("\n"));
+}
