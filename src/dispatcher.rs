@@ -16,8 +16,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::{Message, check_subscribe};
 use crate::subscription::check_max;
 use crate::subscriptions::{
-    Consumer, ConsumerStatus, End, Inbox, Item, PendingLimits, Rest, Subscriber, Target, deliver,
-    end_inbox,
+    Consumer, ConsumerStatus, ConsumerView, End, Inbox, Item, PendingLimits, Rest, Subscriber,
+    SubscriptionEnd, Target, deliver, end_inbox,
 };
 use crate::sync::{Arc, Mutex, Rank};
 
@@ -117,7 +117,7 @@ impl Connection {
 /// The body of a dispatcher's thread.
 fn run(core: &Arc<Core>, shared: &Shared, mut default: impl FnMut(&Connection, Message)) {
     let connection = Connection::lend(core);
-    deliver(&shared.mailbox, |Item { subscriber, message }| {
+    let handle = |Item { subscriber, message }| {
         let sid = subscriber.sid();
         // Before the message is handed out: once nothing waits, an ended entry may be swept.
         let own = shared.take_handler(sid);
@@ -137,7 +137,15 @@ fn run(core: &Arc<Core>, shared: &Shared, mut default: impl FnMut(&Connection, M
             let text = format!("a handler of '{}' (sid {sid}) panicked", subscriber.subject());
             core.exception(Error::new(ErrorKind::UserPanic, text));
         }
-    });
+        subscriber
+    };
+    deliver(&shared.mailbox, handle, |subscriber| core.settle(subscriber));
+    // No handler runs any more, whatever may still be on its way to this queue.
+    for subscriber in shared.subscribers() {
+        if subscriber.status() == ConsumerStatus::Ended {
+            core.finish_subscription(&subscriber);
+        }
+    }
     // Handlers are dropped here, on the thread on which they ran, with no lock held.
     guarded(|| drop(shared.take_out(|_| true)));
 }
@@ -298,6 +306,67 @@ impl Dispatcher {
             self.connection.core().limit_subscription(subscriber, max);
         }
         Ok(entry.is_some())
+    }
+
+    /// Calls a closure once, on the callback thread, when that subscription has ended and the last
+    /// call of its handler has returned; otherwise like
+    /// [`Subscription::on_closed`](crate::Subscription::on_closed). At the end of the connection a
+    /// handler that still runs is not waited for.
+    ///
+    /// Returns whether the closure will be called: not if the subscription is none of this
+    /// dispatcher's (any more), and not after [`Closed`](crate::ConnectionEventKind::Closed).
+    ///
+    /// ```
+    /// # #[cfg(feature = "testing")]
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::sync::mpsc;
+    /// use std::time::Duration;
+    ///
+    /// use nats_blocking::testing::Server;
+    ///
+    /// let server = Server::start()?;
+    /// let connection = nats_blocking::connect(server.url())?;
+    /// let dispatcher = connection.dispatcher(|_, message| println!("{}", message.subject()))?;
+    /// let sid = dispatcher.subscribe("jobs")?;
+    /// dispatcher.unsubscribe_after(sid, 2)?;
+    /// let (sender, ended) = mpsc::channel();
+    /// dispatcher.on_closed(sid, move |_, end| {
+    ///     let _ = sender.send(end.consumer().delivered());
+    /// });
+    /// connection.publish("jobs", "one")?;
+    /// connection.publish("jobs", "two")?;
+    /// assert_eq!(ended.recv_timeout(Duration::from_secs(10))?, 2);
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "testing"))]
+    /// # fn main() {}
+    /// ```
+    pub fn on_closed(
+        &self,
+        sid: u64,
+        hook: impl FnOnce(&Connection, &SubscriptionEnd) + Send + 'static,
+    ) -> bool {
+        let Some(subscriber) = self.find(sid) else { return false };
+        let hook =
+            move |core: &Arc<Core>, end: &SubscriptionEnd| hook(&Connection::lend(core), end);
+        self.connection.core().on_subscription_end(&subscriber, Box::new(hook))
+    }
+
+    /// A look at one subscription: what waits, what was handled and dropped. It stays valid after
+    /// the end. None if the subscription is none of this dispatcher's (any more).
+    pub fn subscription(&self, sid: u64) -> Option<ConsumerView> {
+        Some(ConsumerView::new(self.find(sid)?))
+    }
+
+    /// Sets how much may wait for one subscription; until
+    /// [`set_pending_limits`](Self::set_pending_limits) sets it for all. Returns whether it was one
+    /// of this dispatcher's.
+    pub fn set_pending_limits_of(&self, sid: u64, limits: PendingLimits) -> bool {
+        let subscriber = self.find(sid);
+        if let Some(subscriber) = &subscriber {
+            subscriber.set_limits(limits);
+        }
+        subscriber.is_some()
     }
 
     fn find(&self, sid: u64) -> Option<Arc<Subscriber>> {

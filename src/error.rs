@@ -55,6 +55,9 @@ pub enum ErrorKind {
     Draining,
     /// The server does not permit this user the subject.
     PermissionsViolation,
+    /// Who we are could not be said: a credentials file that cannot be read, a seed or a JWT that
+    /// is malformed, a source of credentials that failed, a server that sends no nonce to sign.
+    Credentials,
     /// The server refused who we say we are.
     Authorization,
     /// The server said something else with `-ERR`.

@@ -14,6 +14,7 @@
 //! | [`Connection`] | a cheap handle to one connection; clone it for every thread |
 //! | [`Subscription`] | interest in a subject, read by the program: `next`, `iter` |
 //! | [`Dispatcher`] | a thread of its own that calls a handler for each message, in order |
+//! | [`SubscriptionSet`] | many subscriptions, of one connection or several, read by one thread |
 //! | queue group | subscriptions that share: each message goes to one of the group |
 //! | request | a message with a reply subject, and the first answer to it |
 //! | outbox | what has been published and is not written yet |
@@ -152,6 +153,10 @@
 //!    the server confirmed the end of their subscription, what was published is flushed, then the
 //!    connection closes. If its time is over before that, its outcome says so.
 //!
+//! [`Subscription::on_closed`] and [`Dispatcher::on_closed`] tell that a subscription has ended,
+//! why, and, for handlers, that its last message has been handled. [`Connection::barrier`] waits
+//! until handlers and listeners have worked off what had arrived.
+//!
 //! A subscription that reads too slowly reaches its [`PendingLimits`]; then its newest messages are
 //! dropped and counted, and listeners hear of it once, and again when it has recovered.
 //!
@@ -180,14 +185,72 @@
 //! ([`Connection::set_server_pool`]). A server that announces its end is left at once with
 //! [`reconnect_on_lame_duck`](OptionsBuilder::reconnect_on_lame_duck).
 //!
+//! # Authorization
+//!
+//! Who the program is, is said in the URL of a server (`nats://user:password@host`,
+//! `nats://token@host`), which counts for that server and those that it announces, or with one of
+//! the options, which count for all servers whose URL says nothing:
+//!
+//! | the server knows | options |
+//! | --- | --- |
+//! | user and password | [`user_and_password`], [`user_and_password_supplier`] |
+//! | a token | [`token`], [`token_supplier`] |
+//! | public nkeys | [`nkey_seed`], [`nkey_and_signer`] |
+//! | an operator's accounts | [`credentials_file`], [`credentials`], [`jwt_and_seed`] |
+//! | the same, signed elsewhere | [`jwt_and_signer`] |
+//! | any of these | [`credentials_source`] with a [`Credentials`] of the program |
+//!
+//! Suppliers, signers, sources and files are asked anew at every attempt: a password, a token or a
+//! credentials file that is replaced while the connection lives counts from its next attempt. A
+//! user who expires or is revoked loses the connection and comes back as who the source says then;
+//! where that may lag behind, [`ignore_authorization_abort`] goes on asking.
+//!
+//! ```
+//! # #[cfg(feature = "testing")]
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use nats_blocking::{Challenge, Login, Options, testing::Server};
+//!
+//! let server = Server::builder().user("joe", "s3cret").start()?;
+//! let connection = Options::builder()
+//!     .server(server.url())
+//!     .credentials_source(|challenge: &Challenge| {
+//!         // From wherever the program keeps it. What signs would sign `challenge.nonce()?`.
+//!         println!("asked by {}", challenge.server());
+//!         Ok(Login::new().user_and_password("joe", "s3cret"))
+//!     })
+//!     .connect()?;
+//! # Ok(())
+//! # }
+//! # #[cfg(not(feature = "testing"))]
+//! # fn main() {}
+//! ```
+//!
+//! What cannot be used is refused by [`build`](OptionsBuilder::build), or, where it comes at an
+//! attempt, makes that attempt fail with an error of kind [`Credentials`](ErrorKind::Credentials).
+//! Neither shows what it is about, only the part and the line.
+//!
+//! [`user_and_password`]: OptionsBuilder::user_and_password
+//! [`user_and_password_supplier`]: OptionsBuilder::user_and_password_supplier
+//! [`token`]: OptionsBuilder::token
+//! [`token_supplier`]: OptionsBuilder::token_supplier
+//! [`nkey_seed`]: OptionsBuilder::nkey_seed
+//! [`nkey_and_signer`]: OptionsBuilder::nkey_and_signer
+//! [`credentials_file`]: OptionsBuilder::credentials_file
+//! [`credentials`]: OptionsBuilder::credentials
+//! [`jwt_and_seed`]: OptionsBuilder::jwt_and_seed
+//! [`jwt_and_signer`]: OptionsBuilder::jwt_and_signer
+//! [`credentials_source`]: OptionsBuilder::credentials_source
+//! [`ignore_authorization_abort`]: OptionsBuilder::ignore_authorization_abort
+//!
 //! # Threads and blocking
 //!
 //! A connection has three threads, `nats-N-reader`, `nats-N-flusher` and `nats-N-callback` (N is
 //! its number in the process), and one more for each dispatcher. While it drains there is one more,
 //! and a host name is looked up on a short-lived `nats-resolve`, which is left behind if the
-//! system's resolver does not answer. Every call may be made from any thread. What blocks says how
-//! long; only [`Subscription::next`], its `iter` and [`Connection::events`] wait without a limit,
-//! and they end when the connection closes.
+//! system's resolver does not answer. Credentials that have to be asked are asked on a short-lived
+//! `nats-N-creds`. Every call may be made from any thread. What blocks says how long; only
+//! [`Subscription::next`], [`SubscriptionSet::next`], their `iter` and [`Connection::events`] wait
+//! without a limit, and they end when the connection closes.
 //!
 //! * `publish` does not wait for the socket; for room in a full outbox up to 2 s by default
 //!   ([`OutboxPolicy`]), but not on the connection's own threads, where it fails at once.
@@ -207,7 +270,7 @@
 //! by, a line for people, and a chain of sources. What the server says is a typed [`ServerError`].
 //! A subject, a URL, a header or an option that cannot be used is refused before anything is sent,
 //! and the text names the offending part. No error, event, log line or `Debug` output shows a
-//! password, a token or a payload.
+//! password, a token, a seed, a JWT or a payload.
 //!
 //! ```
 //! # #[cfg(feature = "testing")]
@@ -289,13 +352,22 @@
 //! | info | the other events |
 //! | debug | attempts to reconnect and their failures, every error notice |
 //!
+//! # Features
+//!
+//! * `nkeys`, on by default: signing with nkey seeds, JWTs and credentials files.
+//! * `testing`: the module above.
+//! * `crossbeam-channel`: `ready()` on [`Subscription`], [`SubscriptionSet`] and [`Events`], a
+//!   receiver for `select!` beside the program's own channels. Its type is that of
+//!   crossbeam-channel 0.5, which is before 1.0: when that crate goes on, this one breaks with it.
+//!
 //! # Not here
 //!
-//! Not yet: TLS, WebSocket, NKeys, JWT and credentials files, JetStream, Key-Value, Object Store
-//! and services. A server that requires TLS is refused with an error of kind
-//! [`Tls`](ErrorKind::Tls); credentials are never sent to it in clear.
+//! Not yet: TLS, WebSocket, JetStream, Key-Value, Object Store and services. A server that requires
+//! TLS is refused with an error of kind [`Tls`](ErrorKind::Tls); credentials are never sent to it
+//! in clear.
 
 mod auth;
+mod bell;
 mod clock;
 mod connection;
 mod core;
@@ -315,6 +387,7 @@ mod server_list;
 mod server_url;
 mod statistics;
 mod subscription;
+mod subscription_set;
 mod subscriptions;
 mod sync;
 mod transport;
@@ -324,6 +397,7 @@ pub mod guide;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+pub use crate::auth::{Challenge, Credentials, Login};
 pub use crate::connection::{Connection, Events, WeakConnection};
 pub use crate::core::{
     ConnectionEvent, ConnectionEventKind, ConnectionStatus, ErrorNotice, ListenerId, Notice,
@@ -335,14 +409,20 @@ pub use crate::error::{ConnectAttempt, Error, ErrorKind, Result};
 pub use crate::listener::{ConnectionListener, ErrorListener};
 pub use crate::options::{Options, OptionsBuilder, connect};
 pub use crate::outbox::{OutboxPolicy, ReconnectBuffer};
-pub use crate::protocol::{Headers, Message, ServerInfo, Status, subject_matches};
+pub use crate::protocol::{
+    Headers, Message, ServerInfo, Status, check_header, check_publish as check_publish_subject,
+    check_queue as check_queue_group, check_subscribe as check_subscribe_subject, subject_matches,
+};
 pub use crate::request::PendingReply;
 pub use crate::request_many::{Gather, Replies};
 pub use crate::server_error::{RefusedOperation, ServerError, ServerErrorKind};
 pub use crate::server_list::ServerList;
 pub use crate::statistics::Statistics;
 pub use crate::subscription::{IntoIter, Iter, Subscription, TimeoutIter, TryIter};
-pub use crate::subscriptions::{Consumer, ConsumerStatus, ConsumerView, PendingLimits};
+pub use crate::subscription_set::{SetIter, SetKey, SubscriptionSet};
+pub use crate::subscriptions::{
+    Consumer, ConsumerStatus, ConsumerView, End as EndReason, PendingLimits, SubscriptionEnd,
+};
 pub use crate::transport::ResolveMode;
 
 /// The README's programs, compiled with the documentation tests.

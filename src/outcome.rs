@@ -1,8 +1,10 @@
 //! Something that happens once, and whoever waits for it.
 //!
 //! Flushes, requests and drains all end exactly once; the first outcome holds. Completed by any
-//! thread with no higher lock in the way, waited for by any number of threads.
+//! thread with no higher lock in the way, waited for by any number of threads. A [`Barrier`] is
+//! completed by the last of several.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use crate::sync::{Condvar, Mutex, Rank};
@@ -37,6 +39,38 @@ impl<T: Clone> Outcome<T> {
     /// The outcome, if it is there.
     pub(crate) fn get(&self) -> Option<T> {
         self.value.lock().clone()
+    }
+}
+
+/// Something that several queues reach, each once, and whoever waits until all have.
+#[derive(Debug)]
+pub(crate) struct Barrier {
+    left: AtomicUsize,
+    /// Whether all have reached it; false if it was given up.
+    outcome: Outcome<bool>,
+}
+
+impl Barrier {
+    /// One that so many have to reach.
+    pub(crate) fn new(count: usize) -> Self {
+        Self { left: AtomicUsize::new(count), outcome: Outcome::new() }
+    }
+
+    /// One more has reached it.
+    pub(crate) fn arrive(&self) {
+        if self.left.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.outcome.complete(true);
+        }
+    }
+
+    /// It will not be reached any more.
+    pub(crate) fn give_up(&self) {
+        self.outcome.complete(false);
+    }
+
+    /// Whether all have reached it; none if they have not by the deadline.
+    pub(crate) fn wait(&self, deadline: Instant) -> Option<bool> {
+        self.outcome.wait(deadline)
     }
 }
 

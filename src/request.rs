@@ -95,6 +95,47 @@ impl Connection {
         self.send(outgoing, Urgency::Now)?.wait(timeout)
     }
 
+    /// Sends a request with headers; otherwise like [`request`](Self::request).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`request`](Self::request), and
+    /// [`HeadersUnsupported`](ErrorKind::HeadersUnsupported).
+    ///
+    /// ```
+    /// # #[cfg(feature = "testing")]
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::time::Duration;
+    ///
+    /// use nats_blocking::{Headers, testing::Server};
+    ///
+    /// let server = Server::start()?;
+    /// let connection = nats_blocking::connect(server.url())?;
+    /// let dispatcher = connection.dispatcher(|connection, message| {
+    ///     // The answer carries the headers of the question.
+    ///     let _ = connection.respond_with_headers(&message, message.headers(), "pong");
+    /// })?;
+    /// dispatcher.subscribe("ping")?;
+    /// let headers = Headers::try_from_iter([("Trace", "7")])?;
+    /// let reply = connection.request_with_headers("ping", &headers, "", Duration::from_secs(5))?;
+    /// assert_eq!(reply.headers().get("Trace"), Some("7"));
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "testing"))]
+    /// # fn main() {}
+    /// ```
+    pub fn request_with_headers(
+        &self,
+        subject: impl AsRef<str>,
+        headers: &Headers,
+        payload: impl AsRef<[u8]>,
+        timeout: Duration,
+    ) -> Result<Message> {
+        let (subject, payload) = (subject.as_ref(), payload.as_ref());
+        let outgoing = Outgoing { subject, reply: None, headers: Some(headers), payload };
+        self.send(outgoing, Urgency::Now)?.wait(timeout)
+    }
+
     /// Sends a message as a request, with its headers; its own reply subject is not used. Otherwise
     /// like [`request`](Self::request).
     ///
@@ -118,6 +159,16 @@ impl Connection {
     /// # Errors
     ///
     /// Those of [`publish`](Self::publish).
+    ///
+    /// ```no_run
+    /// # let connection = nats_blocking::connect("nats://127.0.0.1:4222")?;
+    /// let questions = ["one", "two", "three"];
+    /// let pending = questions.map(|question| connection.send_request("ask", question));
+    /// for reply in pending {
+    ///     println!("{:?}", reply?.wait(std::time::Duration::from_secs(1))?.payload());
+    /// }
+    /// # Ok::<(), nats_blocking::Error>(())
+    /// ```
     pub fn send_request(
         &self,
         subject: impl AsRef<str>,
@@ -126,6 +177,19 @@ impl Connection {
         let (subject, payload) = (subject.as_ref(), payload.as_ref());
         let outgoing = Outgoing { subject, reply: None, headers: None, payload };
         self.send(outgoing, Urgency::Idle)
+    }
+
+    /// Sends a message as a request, with its headers, and returns at once; its own reply subject
+    /// is not used. Otherwise like [`send_request`](Self::send_request).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`send_request`](Self::send_request), and
+    /// [`HeadersUnsupported`](ErrorKind::HeadersUnsupported).
+    pub fn send_request_message(&self, message: &Message) -> Result<PendingReply> {
+        let headers = Some(message.headers());
+        let (subject, payload) = (message.subject(), message.payload());
+        self.send(Outgoing { subject, reply: None, headers, payload }, Urgency::Idle)
     }
 
     fn send(&self, outgoing: Outgoing<'_>, urgency: Urgency) -> Result<PendingReply> {

@@ -3,12 +3,17 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use crate::bell::Bell;
+#[cfg(feature = "crossbeam-channel")]
+use crate::bell::Signal;
 use crate::clock;
 use crate::connection::Connection;
+use crate::core::Core;
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::Message;
 use crate::subscriptions::{
-    Consumer, ConsumerStatus, Empty, End, Inbox, Item, PendingLimits, Subscriber, Target,
+    Consumer, ConsumerStatus, ConsumerView, Empty, End, Inbox, Item, PendingLimits, Subscriber,
+    SubscriptionEnd, Target,
 };
 use crate::sync::{self, Arc, Mutex, Rank};
 
@@ -27,6 +32,8 @@ pub struct Subscription {
     mailbox: Arc<Inbox>,
     /// Why an iterator ended.
     last_error: Mutex<Option<Error>>,
+    #[cfg(feature = "crossbeam-channel")]
+    signal: std::sync::OnceLock<Arc<Signal>>,
 }
 
 impl Connection {
@@ -76,6 +83,8 @@ impl Connection {
             subscriber,
             mailbox,
             last_error: Mutex::new(Rank::Leaf, None),
+            #[cfg(feature = "crossbeam-channel")]
+            signal: std::sync::OnceLock::new(),
         })
     }
 }
@@ -191,6 +200,76 @@ impl Subscription {
         }
     }
 
+    /// A receiver for `select!`: it has a token whenever [`try_next`](Self::try_next) would give
+    /// something: a message, a refusal or the end.
+    ///
+    /// The token is no message: messages stay in the subscription, so that their order, the pending
+    /// limits and the counts are those of every other way of reading. After each token call
+    /// `try_next` once; if more is there, the next token is there too. Now and then `try_next`
+    /// gives `None` after a token. At the end the token stays, as in a channel whose senders are
+    /// gone: stop when `try_next` fails with [`Closed`](ErrorKind::Closed).
+    ///
+    /// The type comes from crossbeam-channel 0.5, which is before 1.0: the next version of it will
+    /// be another type, and a breaking change of this crate. That is why it needs the feature
+    /// `crossbeam-channel`.
+    ///
+    /// ```
+    /// # #[cfg(feature = "testing")]
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use crossbeam_channel::{select, unbounded};
+    /// use nats_blocking::testing::Server;
+    ///
+    /// let server = Server::start()?;
+    /// let connection = nats_blocking::connect(server.url())?;
+    /// let subscription = connection.subscribe("greet")?;
+    /// let (_stop, stopped) = unbounded::<()>();
+    /// connection.publish("greet", "hello")?;
+    /// loop {
+    ///     select! {
+    ///         recv(subscription.ready()) -> _ => {
+    ///             if let Some(message) = subscription.try_next()? {
+    ///                 assert_eq!(message.payload(), b"hello");
+    ///                 break;
+    ///             }
+    ///         }
+    ///         recv(stopped) -> _ => break,
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "testing"))]
+    /// # fn main() {}
+    /// ```
+    #[cfg(feature = "crossbeam-channel")]
+    pub fn ready(&self) -> &crossbeam_channel::Receiver<()> {
+        let signal = self.signal.get_or_init(|| {
+            let signal = Arc::new(Signal::new());
+            self.mailbox.attach(Some(Arc::<Signal>::clone(&signal)));
+            signal
+        });
+        signal.receiver()
+    }
+
+    /// Hangs a bell into the queue, in place of the one behind `ready`.
+    pub(crate) fn attach(&self, bell: Arc<dyn Bell>) {
+        self.mailbox.attach(Some(bell));
+    }
+
+    /// Takes that bell off again.
+    pub(crate) fn detach(&self) {
+        #[cfg(feature = "crossbeam-channel")]
+        let bell =
+            self.signal.get().map(|signal| -> Arc<dyn Bell> { Arc::<Signal>::clone(signal) });
+        #[cfg(not(feature = "crossbeam-channel"))]
+        let bell = None;
+        self.mailbox.attach(bell);
+    }
+
+    /// A look at it that outlives it.
+    pub(crate) fn view(&self) -> ConsumerView {
+        ConsumerView::new(Arc::<Subscriber>::clone(&self.subscriber))
+    }
+
     /// The number under which the server knows the subscription; it stays across reconnects.
     pub fn sid(&self) -> u64 {
         self.subscriber.sid()
@@ -233,6 +312,51 @@ impl Subscription {
     pub fn drain(&self, timeout: Duration) -> Result<()> {
         let deadline = clock::after(timeout);
         self.connection.core().drain_subscription(&self.subscriber, deadline)
+    }
+
+    /// Calls a closure once, on the callback thread, when the subscription has ended: by
+    /// unsubscribing or dropping it, with the last message it asked for, by a drain, or with its
+    /// connection. The end comes with the reason, and a view with the sid, subject and counts.
+    ///
+    /// The end is that nothing more arrives; what had arrived may still wait to be read. After the
+    /// end the closure is called at once. It is never called after
+    /// [`Closed`](crate::ConnectionEventKind::Closed), but before it. A panic of it is caught and
+    /// told to `exception_occurred`. Several closures are called in the order in which they came.
+    /// One that holds a [`Connection`] keeps it open until the subscription ends.
+    ///
+    /// Returns whether the closure will be called: not if `Closed` has been queued.
+    ///
+    /// ```
+    /// # #[cfg(feature = "testing")]
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::sync::mpsc;
+    /// use std::time::Duration;
+    ///
+    /// use nats_blocking::{EndReason, testing::Server};
+    ///
+    /// let server = Server::start()?;
+    /// let connection = nats_blocking::connect(server.url())?;
+    /// let subscription = connection.subscribe("greet")?;
+    /// let (sender, ends) = mpsc::channel();
+    /// subscription.on_closed(move |_, end| {
+    ///     let _ = sender.send(end.clone());
+    /// });
+    /// drop(subscription);
+    /// let end = ends.recv_timeout(Duration::from_secs(10))?;
+    /// assert!(matches!(end.reason(), EndReason::Unsubscribed));
+    /// assert_eq!(end.to_string(), "sid 1, subject 'greet': the subscription was unsubscribed");
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "testing"))]
+    /// # fn main() {}
+    /// ```
+    pub fn on_closed(
+        &self,
+        hook: impl FnOnce(&Connection, &SubscriptionEnd) + Send + 'static,
+    ) -> bool {
+        let hook =
+            move |core: &Arc<Core>, end: &SubscriptionEnd| hook(&Connection::lend(core), end);
+        self.connection.core().on_subscription_end(&self.subscriber, Box::new(hook))
     }
 
     /// Sets how much may wait before the newest messages are dropped.

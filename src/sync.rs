@@ -12,6 +12,7 @@
 
 use std::cell::Cell;
 use std::ops::{Deref, DerefMut};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 use std::time::Instant;
 
@@ -26,6 +27,8 @@ pub(crate) enum Rank {
     /// A lock of the testing feature, above everything of the library.
     #[cfg_attr(not(feature = "testing"), allow(dead_code))]
     Outer,
+    /// The subscriptions of a set.
+    Set,
     /// The life of a connection: status, server, reason of the end.
     Life,
     /// The subscription that replies come to.
@@ -40,6 +43,8 @@ pub(crate) enum Rank {
     Outcome,
     /// Messages that wait for a consumer.
     Mailbox,
+    /// Closures that wait for the end of a subscription.
+    Hooks,
     /// Events that wait for a listener.
     Events,
     /// Host names that are being looked up.
@@ -90,6 +95,19 @@ pub(crate) fn assert_unlocked(doing: &str) {
     if cfg!(debug_assertions) {
         let bits = HELD.with(Cell::get);
         debug_assert!(bits == 0, "a lock is held while {doing}: {bits:#b}");
+    }
+}
+
+/// Runs code of the program, with no lock held; none if it panicked. The payload of a panic is
+/// given up, because its own drop could panic again.
+pub(crate) fn caught<T>(call: impl FnOnce() -> T) -> Option<T> {
+    assert_unlocked("running code of the program");
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(value) => Some(value),
+        Err(payload) => {
+            std::mem::forget(payload);
+            None
+        }
     }
 }
 
@@ -215,7 +233,7 @@ mod tests {
             let _first = registry.lock();
             let _second = outbox.lock();
         }
-        let wrong = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let wrong = catch_unwind(AssertUnwindSafe(|| {
             let _first = outbox.lock();
             let _second = registry.lock();
         }));

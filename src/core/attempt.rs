@@ -7,6 +7,8 @@ use std::time::Instant;
 
 use super::flusher::is_wait;
 use super::shared::Core;
+use super::threads::Runs;
+use crate::auth::{Challenge, Login};
 use crate::clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::{
@@ -70,7 +72,7 @@ fn log_in(
             Step::Ready => return Ok((parser, handshake.info().clone())),
             Step::Info => {
                 let mut lines = Vec::with_capacity(512);
-                connect_line(core, url, handshake.info(), &mut lines)?;
+                connect_line(core, url, handshake.info(), deadline, &mut lines)?;
                 lines.extend_from_slice(PING);
                 broken = write_all(&**stream, &lines, deadline).err();
                 handshake.connect_sent();
@@ -90,7 +92,13 @@ fn log_in(
     }
 }
 
-fn connect_line(core: &Core, url: &ServerUrl, info: &ServerInfo, out: &mut Vec<u8>) -> Result<()> {
+fn connect_line(
+    core: &Core,
+    url: &ServerUrl,
+    info: &ServerInfo,
+    deadline: Instant,
+    out: &mut Vec<u8>,
+) -> Result<()> {
     match tls_policy(url.is_tls(), info) {
         Tls::Plain => {}
         Tls::Upgrade => {
@@ -104,7 +112,8 @@ fn connect_line(core: &Core, url: &ServerUrl, info: &ServerInfo, out: &mut Vec<u
         let text = "no_echo needs a server of protocol 1";
         return Err(Error::new(ErrorKind::Misuse, text));
     }
-    let login = config.credentials.login(url);
+    let login = login(core, url, info, deadline)?;
+    let sig = login.sig();
     let fields = ConnectFields {
         verbose: config.verbose,
         pedantic: config.pedantic,
@@ -112,12 +121,38 @@ fn connect_line(core: &Core, url: &ServerUrl, info: &ServerInfo, out: &mut Vec<u
         echo: config.echo,
         headers: config.headers && info.headers(),
         no_responders: config.no_responders && config.headers && info.headers(),
-        user: login.user,
-        pass: login.password,
-        auth_token: login.token,
+        user: login.user(),
+        pass: login.password(),
+        auth_token: login.auth_token(),
+        nkey: login.public_nkey(),
+        jwt: login.user_jwt(),
+        sig: sig.as_deref(),
         ..ConnectFields::default()
     };
     encode_connect(out, &fields)
+}
+
+/// What to say about us: user information in the URL, else what the options say.
+fn login(core: &Core, url: &ServerUrl, info: &ServerInfo, deadline: Instant) -> Result<Login> {
+    if let Some(user_info) = url.user_info() {
+        return Ok(Login::from_user_info(user_info));
+    }
+    let challenge = Challenge::new(url.to_string(), info.nonce(), info.auth_required());
+    let ways = core.config.authorization.clone();
+    let login = if ways.is_foreign() {
+        let name = core.thread_name("creds");
+        let start = |body| core.threads.start(name, core.id, Runs::Program, body);
+        let asked = challenge.clone();
+        core.asking.ask(deadline, &core.cancel, start, move || ways.ask(&asked))
+    } else {
+        ways.ask(&challenge)
+    };
+    if login.as_ref().is_err_and(|error| error.kind() == ErrorKind::UserPanic) {
+        core.counters.panics.add(1);
+    }
+    let login = login?;
+    login.check(&challenge)?;
+    Ok(login)
 }
 
 /// Reads once, before the deadline.

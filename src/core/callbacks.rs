@@ -3,26 +3,37 @@
 //! It holds no lock while a listener runs, so a listener may call anything. A panic is caught and
 //! counted; the first of each listener is told to `exception_occurred`. After `Closed` (which
 //! nobody is told of where nothing is to follow the program's own close) all listeners are dropped,
-//! which breaks cycles of a listener that holds its connection.
+//! which breaks cycles of a listener that holds its connection. Between the notices stand calls, of
+//! closures that wait for the end of a subscription and of barriers.
 //!
 //! What happens is also logged here, not where it is noticed: a logger is code of the program, and
 //! may well look at the connection or publish what it is given.
 
 use std::collections::HashSet;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use log::{debug, info, warn};
 
+use super::events::Due;
 use super::notice::{ConnectionEventKind, Notice};
 use super::shared::Core;
 use crate::error::{Error, ErrorKind};
-use crate::sync::{Arc, assert_unlocked};
+use crate::sync::{Arc, caught};
 
 /// The body of the callback thread; ends after `Closed`.
 pub(super) fn run(core: &Arc<Core>) {
     let mut reported = HashSet::new();
     loop {
-        let (number, notice) = core.hub.next();
+        let (number, notice) = match core.hub.next() {
+            Due::Notice(number, notice) => (number, notice),
+            Due::Call(call) => {
+                if !guarded(|| call(core)) {
+                    core.counters.panics.add(1);
+                    let text = "a closure for the end of a subscription panicked";
+                    core.exception(Error::new(ErrorKind::UserPanic, text));
+                }
+                continue;
+            }
+        };
         let muted = core.hub.is_muted();
         if !muted && !guarded(|| log(&notice)) {
             core.counters.panics.add(1);
@@ -54,17 +65,9 @@ pub(super) fn run(core: &Arc<Core>) {
     }
 }
 
-/// Runs code of the program, with no lock held; false if it panicked. The payload of a panic is
-/// given up, because its own drop could panic again.
+/// Runs code of the program, with no lock held; false if it panicked.
 pub(crate) fn guarded(call: impl FnOnce()) -> bool {
-    assert_unlocked("running code of the program");
-    match catch_unwind(AssertUnwindSafe(call)) {
-        Ok(()) => true,
-        Err(payload) => {
-            std::mem::forget(payload);
-            false
-        }
-    }
+    caught(call).is_some()
 }
 
 /// One line for each notice.

@@ -121,21 +121,21 @@ impl SelectedServer {
 }
 
 /// Full passes over the servers to a delay.
-pub(crate) type DelayHook = dyn Fn(u32) -> Duration + Send + Sync;
+pub(crate) type DelayDecider = dyn Fn(u32) -> Duration + Send + Sync;
 
 /// A choice to a server, or none for the usual order.
-pub(crate) type SelectHook = dyn Fn(&ServerChoice) -> Option<SelectedServer> + Send + Sync;
+pub(crate) type SelectDecider = dyn Fn(&ServerChoice) -> Option<SelectedServer> + Send + Sync;
 
 /// The callbacks that are asked for a decision.
 #[derive(Clone, Default)]
-pub(crate) struct Hooks {
-    pub(crate) delay: Option<Arc<DelayHook>>,
-    pub(crate) select: Option<Arc<SelectHook>>,
+pub(crate) struct Deciders {
+    pub(crate) delay: Option<Arc<DelayDecider>>,
+    pub(crate) select: Option<Arc<SelectDecider>>,
 }
 
-impl fmt::Debug for Hooks {
+impl fmt::Debug for Deciders {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Hooks")
+        f.debug_struct("Deciders")
             .field("reconnect_delay", &self.delay.is_some())
             .field("select_server", &self.select.is_some())
             .finish()
@@ -147,10 +147,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn neither_a_choice_nor_a_hook_prints_a_secret() {
+    fn neither_a_choice_nor_a_callback_prints_a_secret() {
         let selected = SelectedServer::new("nats://joe:hunter2@a");
-        let hooks = Hooks { delay: Some(Arc::new(|_| Duration::ZERO)), select: None };
-        let shown = format!("{selected:?} {hooks:?} {:?}", SelectedServer::new("joe:hunter2"));
+        let deciders = Deciders { delay: Some(Arc::new(|_| Duration::ZERO)), select: None };
+        let shown = format!("{selected:?} {deciders:?} {:?}", SelectedServer::new("joe:hunter2"));
         assert!(!shown.contains("joe") && !shown.contains("hunter2"), "{shown}");
         assert!(shown.contains("reconnect_delay: true"), "{shown}");
     }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::choice::Hooks;
+use super::choice::Deciders;
 use super::servers::PoolPolicy;
-use crate::auth::Credentials;
+use crate::auth::Authorization;
 use crate::outbox::OutboxConfig;
 use crate::protocol::Limits;
 use crate::server_url::ServerUrl;
@@ -28,12 +28,12 @@ pub enum RetryConnect {
 pub(crate) struct Config {
     pub(crate) name: Option<String>,
     pub(crate) servers: Vec<ServerUrl>,
-    pub(crate) credentials: Credentials,
+    pub(crate) authorization: Authorization,
     pub(crate) pool: PoolPolicy,
     /// None: one pass over the servers.
     pub(crate) retry_connect: Option<RetryConnect>,
     /// Callbacks of the program; the connection takes them out of here.
-    pub(crate) hooks: Hooks,
+    pub(crate) deciders: Deciders,
     /// False: the first loss ends the connection.
     pub(crate) reconnect: bool,
     pub(crate) connect_timeout: Duration,

@@ -11,11 +11,14 @@
 //! ```
 //!
 //! Three threads a connection: *reader*, *flusher*, *callback*. The first two never run code of the
-//! program, except that the reader asks the callbacks of `choice.rs` in an outage. The order of
-//! locks is that of [`crate::sync::Rank`]; no lock is held during socket IO, name resolution, code
-//! of the program or a join.
+//! program, except that the reader asks the callbacks of `choice.rs` in an outage; credentials of
+//! the program are asked on a fourth, short-lived one. The order of locks is that of
+//! [`crate::sync::Rank`]; no lock is held during socket IO, name resolution, code of the program or
+//! a join.
 
+mod asking;
 mod attempt;
+mod barrier;
 mod callbacks;
 mod choice;
 mod closing;
@@ -25,6 +28,7 @@ mod draining;
 mod events;
 mod flusher;
 mod handover;
+mod hooks;
 mod keepalive;
 mod life;
 mod notice;
@@ -37,7 +41,7 @@ mod threads;
 mod traffic;
 
 pub(crate) use callbacks::guarded;
-pub(crate) use choice::Hooks;
+pub(crate) use choice::Deciders;
 pub use choice::{PoolServer, SelectedServer, ServerChoice};
 pub(crate) use config::Config;
 pub use config::RetryConnect;

@@ -128,7 +128,7 @@ fn going_on(life: &Life) -> Result<()> {
 
 /// The server that the program chooses, and its delay; none where it leaves that to us.
 fn ask_for_server(core: &Core) -> Result<Option<(ServerUrl, Duration)>> {
-    let Some(select) = core.hooks.lock().select.clone() else { return Ok(None) };
+    let Some(select) = core.deciders.lock().select.clone() else { return Ok(None) };
     let choice = {
         let life = core.life();
         going_on(&life)?;
@@ -167,7 +167,7 @@ fn ask<T>(core: &Core, name: &str, call: impl FnOnce() -> T) -> Option<T> {
 /// How long the pause before an attempt is.
 fn length(core: &Core, pause: Pause) -> Duration {
     if let Pause::Pass(passes) = pause {
-        let delay = core.hooks.lock().delay.clone();
+        let delay = core.deciders.lock().delay.clone();
         let answer = delay.and_then(|delay| ask(core, "reconnect_delay", || delay(passes)));
         if let Some(answer) = answer {
             return answer;

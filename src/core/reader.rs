@@ -189,14 +189,19 @@ pub(super) fn finish(core: &Core, cause: Option<Error>) {
             Target::Dispatch(_) | Target::Requests => {}
         }
     }
+    // Before what waits is thrown away, and again once no barrier can be put up any more.
+    core.give_up_barriers();
     core.end_dispatchers(&end);
+    // All of them before `Closed`, and so before a handler that is still running returns.
+    drop(core.hooks.finish_all(&end, &core.hub));
     {
         let mut life = core.life();
         life.status = ConnectionStatus::Closed;
         core.emit(life.server.clone(), ConnectionEventKind::Closed { cause: cause.clone() });
     }
+    core.give_up_barriers();
     core.changed.notify_all();
-    drop_hooks(core);
+    drop_deciders(core);
     if let Some(drain) = drain {
         // If the drain itself ended the connection, its outcome follows from its own thread.
         if let Some(cause) = cause {
@@ -208,9 +213,9 @@ pub(super) fn finish(core: &Core, cause: Option<Error>) {
 
 /// The callbacks may hold handles of this very connection: without them no circle is left. They are
 /// the program's code, also when they are dropped.
-fn drop_hooks(core: &Core) {
-    let hooks = std::mem::take(&mut *core.hooks.lock());
-    if !guarded(move || drop(hooks)) {
+fn drop_deciders(core: &Core) {
+    let deciders = std::mem::take(&mut *core.deciders.lock());
+    if !guarded(move || drop(deciders)) {
         core.counters.panics.add(1);
     }
 }

@@ -8,15 +8,18 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
-use super::choice::{Hooks, PoolServer};
+use super::asking::Asking;
+use super::choice::{Deciders, PoolServer};
 use super::config::Config;
 use super::events::Hub;
+use super::hooks::Hooks;
 use super::life::{ConnectionStatus, Life};
 use super::notice::{ConnectionEvent, ConnectionEventKind, ErrorNotice, Notice};
 use super::servers::Pool;
 use super::threads::Threads;
 use crate::error::{Error, ErrorKind, Result};
 use crate::outbox::{Outbox, ServerLimits};
+use crate::outcome::Barrier;
 use crate::protocol::ServerInfo;
 use crate::random::{self, Random};
 use crate::server_error::ServerError;
@@ -33,9 +36,11 @@ pub(crate) struct Core {
     pub(crate) config: Config,
     pub(crate) connector: Box<dyn Connector>,
     /// The callbacks that are asked for a decision, until the end.
-    pub(super) hooks: Mutex<Hooks>,
+    pub(super) deciders: Mutex<Deciders>,
     /// Cuts off an attempt to connect.
     pub(crate) cancel: Arc<Cancel>,
+    /// The call to the credentials of the program, while there is one.
+    pub(super) asking: Asking,
     pub(super) life: Mutex<Life>,
     /// Anything in `life` changed.
     pub(super) changed: Condvar,
@@ -49,6 +54,10 @@ pub(crate) struct Core {
     pub(crate) threads: Arc<Threads>,
     /// The queues of all dispatchers, to end them with the connection.
     pub(super) dispatchers: Mutex<Vec<Weak<Inbox>>>,
+    /// What the program wants called at the end of a subscription.
+    pub(super) hooks: Hooks<Arc<Self>>,
+    /// Barriers that are waited for, to be given up with the connection.
+    pub(super) barriers: Mutex<Vec<Weak<Barrier>>>,
     /// Handles of the program. The count never rises from zero: that is the end.
     handles: AtomicUsize,
 }
@@ -65,8 +74,9 @@ impl Core {
         Ok(Arc::new(Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             connector,
-            hooks: Mutex::new(Rank::Leaf, std::mem::take(&mut config.hooks)),
+            deciders: Mutex::new(Rank::Leaf, std::mem::take(&mut config.deciders)),
             cancel: Arc::new(Cancel::new()),
+            asking: Asking::new(),
             life: Mutex::new(Rank::Life, Life::new(pool, random)),
             changed: Condvar::new(),
             registry: Registry::new(),
@@ -77,6 +87,8 @@ impl Core {
             counters: Counters::default(),
             threads: Threads::new(),
             dispatchers: Mutex::new(Rank::Leaf, Vec::new()),
+            hooks: Hooks::new(),
+            barriers: Mutex::new(Rank::Leaf, Vec::new()),
             handles: AtomicUsize::new(1),
             config,
         }))

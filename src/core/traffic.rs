@@ -5,6 +5,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::hooks::EndHook;
 use super::life::ConnectionStatus;
 use super::notice::ErrorNotice;
 use super::shared::{Core, closed_error};
@@ -112,7 +113,8 @@ impl Core {
     }
 
     /// Ends a subscription, telling the server if it must be told.
-    pub(crate) fn end_subscription(&self, subscriber: &Subscriber, end: End) {
+    pub(crate) fn end_subscription(&self, subscriber: &Arc<Subscriber>, end: End) {
+        subscriber.ends_by(end.clone());
         if matches!(end, End::Unsubscribed) {
             subscriber.discard();
         }
@@ -130,13 +132,38 @@ impl Core {
             };
             end_inbox(mailbox, end, rest);
         }
+        self.settle(subscriber);
         if told {
             self.write(self.outbox.kick(), Urgency::Idle);
         }
     }
 
+    /// Tells the end of a subscription if it is over; called whenever it may have become so.
+    pub(crate) fn settle(&self, subscriber: &Arc<Subscriber>) {
+        if subscriber.is_over() {
+            self.finish_subscription(subscriber);
+        }
+    }
+
+    /// Tells the end of a subscription, once.
+    pub(crate) fn finish_subscription(&self, subscriber: &Arc<Subscriber>) {
+        drop(self.hooks.finish(subscriber, &self.hub));
+    }
+
+    /// Calls a closure on the callback thread when the subscription has ended, at once if it has.
+    /// Returns whether it will be called: not after `Closed`.
+    pub(crate) fn on_subscription_end(
+        &self,
+        subscriber: &Arc<Subscriber>,
+        hook: EndHook<Arc<Self>>,
+    ) -> bool {
+        let added = self.hooks.add(subscriber, hook, &self.hub);
+        // One that is refused is dropped here, with no lock held: it is the program's code.
+        added.is_ok()
+    }
+
     /// Lets a subscription end after `max` messages, counted from its beginning.
-    pub(crate) fn limit_subscription(&self, subscriber: &Subscriber, max: u64) {
+    pub(crate) fn limit_subscription(&self, subscriber: &Arc<Subscriber>, max: u64) {
         let complete = self.registry.set_max(subscriber, max, |line| self.outbox.control(line));
         if complete {
             self.end_subscription(subscriber, End::Completed);

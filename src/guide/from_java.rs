@@ -12,6 +12,10 @@
 //! | `Nats.connect(options)` | [`Options::connect`](crate::Options::connect) |
 //! | `Options.Builder` | [`OptionsBuilder`](crate::OptionsBuilder) |
 //! | `new Options.Builder(properties)` | [`Options::from_properties`](crate::Options::from_properties), with the list of all keys; from a file, a map or the environment too |
+//! | `Options.Builder.credentialPath(path)` | [`credentials_file`](crate::OptionsBuilder::credentials_file) |
+//! | `Options.Builder.tokenSupplier(supplier)` | [`token_supplier`](crate::OptionsBuilder::token_supplier) |
+//! | `AuthHandler` | [`Credentials`](crate::Credentials): one call gives name and signature |
+//! | `Nats.staticCredentials(jwt, seed)` | [`jwt_and_seed`](crate::OptionsBuilder::jwt_and_seed), [`credentials`](crate::OptionsBuilder::credentials) |
 //! | `Connection.publish(subject, body)` | [`publish`](crate::Connection::publish) |
 //! | `Connection.publish(subject, replyTo, body)` | [`publish_with_reply`](crate::Connection::publish_with_reply) |
 //! | `Connection.publish(message)` | [`publish_message`](crate::Connection::publish_message) |

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use super::check::check;
 use super::made::Options;
-use crate::auth::Credentials;
+use crate::auth::Authorization;
 use crate::connection::Connection;
-use crate::core::{Config, Hooks, PoolPolicy};
+use crate::core::{Config, Deciders, PoolPolicy};
 use crate::error::Result;
 use crate::listener::{LoggingErrorListener, Sink, error_sink};
 use crate::outbox::{OutboxConfig, OutboxPolicy, ReconnectBuffer};
@@ -65,7 +65,7 @@ impl Default for OptionsBuilder {
         let config = Config {
             name: None,
             servers: Vec::new(),
-            credentials: Credentials::default(),
+            authorization: Authorization::default(),
             pool: PoolPolicy {
                 max_attempts: None,
                 keep_order: false,
@@ -73,7 +73,7 @@ impl Default for OptionsBuilder {
                 keep_refusing: false,
             },
             retry_connect: None,
-            hooks: Hooks::default(),
+            deciders: Deciders::default(),
             reconnect: true,
             connect_timeout: Duration::from_secs(2),
             close_timeout: Duration::from_secs(2),

@@ -13,8 +13,10 @@ use crate::server_url::ServerUrl;
 
 /// Variables that will set the option named.
 const LATER: &[(&str, &str)] = &[
-    ("NATS_CREDS", "OptionsBuilder::credentials_file"),
-    ("NATS_NKEY", "OptionsBuilder::nkey_file"),
+    #[cfg(not(feature = "nkeys"))]
+    ("NATS_CREDS", "OptionsBuilder::credentials_file of the feature nkeys"),
+    #[cfg(not(feature = "nkeys"))]
+    ("NATS_NKEY", "OptionsBuilder::nkey_file of the feature nkeys"),
     ("NATS_CERT", "OptionsBuilder::client_certificate_files"),
     ("NATS_KEY", "OptionsBuilder::client_certificate_files"),
     ("NATS_CA", "OptionsBuilder::root_certificates_file"),
@@ -93,6 +95,15 @@ fn apply(
         }
         None => {}
     }
+    #[cfg(feature = "nkeys")]
+    {
+        if let Some(path) = read("NATS_CREDS")? {
+            builder = builder.credentials_file(path);
+        }
+        if let Some(path) = read("NATS_NKEY")? {
+            builder = builder.nkey_file(path);
+        }
+    }
     builder = login(builder, read("NATS_USER")?, read("NATS_PASSWORD")?, read("NATS_TOKEN")?)?;
     if let Some(text) = read("NATS_TIMEOUT")? {
         let timeout = durations::go(text.trim()).filter(|timeout| !timeout.is_zero());
@@ -130,10 +141,9 @@ fn login(
         (None, None, Some(token)) | (Some(token), None, None) => Ok(builder.token(token)),
         (Some(user), Some(password), None) => Ok(builder.user_and_password(user, password)),
         (None, Some(password), None) => {
-            let Some((user, _)) = &builder.config.credentials.user else {
+            let Some((user, _)) = builder.known_user() else {
                 return Err(bad("NATS_PASSWORD is set without NATS_USER".to_owned()));
             };
-            let user = user.reveal().to_owned();
             Ok(builder.user_and_password(user, password))
         }
         (Some(_), _, Some(_)) => {
@@ -163,10 +173,12 @@ mod tests {
     }
 
     fn login_of(options: &Options) -> (Option<(String, String)>, Option<String>) {
-        let credentials = &options.config.credentials;
-        let user = credentials.user.as_ref();
-        let user = user.map(|(user, pass)| (user.reveal().to_owned(), pass.reveal().to_owned()));
-        (user, credentials.token.as_ref().map(|token| token.reveal().to_owned()))
+        let text = |text: Option<&str>| text.unwrap_or_default().to_owned();
+        let authorization = &options.config.authorization;
+        let user = authorization.of("user_and_password");
+        let token =
+            authorization.of("token").and_then(|login| login.auth_token().map(str::to_owned));
+        (user.map(|login| (text(login.user()), text(login.password()))), token)
     }
 
     #[test]
@@ -233,8 +245,7 @@ mod tests {
             ("NATS_TOKEN", &[("NATS_PASSWORD", "hunter2"), ("NATS_TOKEN", "hunter2")]),
             ("NATS_SOCKS_PROXY", &[("NATS_SOCKS_PROXY", "joe:hunter2@proxy")]),
             ("NATS_CONTEXT", &[("NATS_CONTEXT", "dev")]),
-            ("credentials_file", &[("NATS_CREDS", "/hunter2")]),
-            ("NATS_NKEY", &[("NATS_NKEY", "/hunter2")]),
+            ("nkey_file", &[("NATS_CREDS", "/hunter2"), ("NATS_NKEY", "/hunter2")]),
             ("client_certificate_files", &[("NATS_CERT", "/hunter2")]),
             ("NATS_KEY", &[("NATS_KEY", "/hunter2")]),
             ("root_certificates_file", &[("NATS_CA", "/hunter2")]),

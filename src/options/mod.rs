@@ -1,13 +1,14 @@
 //! What a connection is to be.
 //!
 //! `builder` is the beginning and the end of the builder; the setters stand by subject in
-//! `servers`, `reconnecting`, `sizes`, `sockets`, `wire` and `listening`; `check` refuses what
-//! cannot be used; `made` holds the result and connects.
+//! `servers`, `authorization`, `signing`, `reconnecting`, `sizes`, `sockets`, `wire` and
+//! `listening`; `check` refuses what cannot be used; `made` holds the result and connects.
 //!
 //! Options from text: `properties` applies a properties file (`property_text` reads it,
 //! `property_keys` says what each key does), `environment` the variables of the process;
 //! `durations` reads times in their forms.
 
+mod authorization;
 mod builder;
 mod check;
 mod durations;
@@ -19,6 +20,8 @@ mod property_keys;
 mod property_text;
 mod reconnecting;
 mod servers;
+#[cfg(feature = "nkeys")]
+mod signing;
 mod sizes;
 mod sockets;
 mod wire;

@@ -115,8 +115,11 @@ pub(super) const KEYS: &[Key] = &[
         "servers.pool.implementation.class",
         Instead("OptionsBuilder::select_server, Connection::set_server_pool"),
     ),
-    key("token.supplier", Instead("OptionsBuilder::token")),
-    key("credential.path", Later("OptionsBuilder::credentials_file")),
+    key("token.supplier", Instead("OptionsBuilder::token_supplier")),
+    #[cfg(feature = "nkeys")]
+    key("credential.path", Set(|b, value| Ok(b.credentials_file(value.text)))),
+    #[cfg(not(feature = "nkeys"))]
+    key("credential.path", Instead("the feature nkeys and OptionsBuilder::credentials_file")),
     key("secure", LaterSwitch("OptionsBuilder::require_tls")),
     key("opentls", LaterSwitch("OptionsBuilder::danger_accept_invalid_certs")),
     key("tls.first", LaterSwitch("OptionsBuilder::tls_first")),
@@ -250,17 +253,15 @@ fn servers(builder: OptionsBuilder, value: &Value<'_>) -> Result<OptionsBuilder>
 
 /// Applied before the password; one that was given earlier stays.
 fn username(builder: OptionsBuilder, value: &Value<'_>) -> Result<OptionsBuilder> {
-    let password = builder.config.credentials.user.as_ref();
-    let password = password.map(|(_, password)| password.reveal().to_owned()).unwrap_or_default();
+    let password = builder.known_user().map(|(_, password)| password).unwrap_or_default();
     Ok(builder.user_and_password(value.text, password))
 }
 
 fn password(builder: OptionsBuilder, value: &Value<'_>) -> Result<OptionsBuilder> {
-    let Some((user, _)) = &builder.config.credentials.user else {
+    let Some((user, _)) = builder.known_user() else {
         let text = format!("{}: a password without a user name", value.place);
         return Err(Error::new(ErrorKind::InvalidOption, text));
     };
-    let user = user.reveal().to_owned();
     Ok(builder.user_and_password(user, value.text))
 }
 

@@ -115,7 +115,7 @@ impl OptionsBuilder {
     where
         F: Fn(u32) -> Duration + Send + Sync + 'static,
     {
-        self.config.hooks.delay = Some(Arc::new(delay));
+        self.config.deciders.delay = Some(Arc::new(delay));
         self
     }
 

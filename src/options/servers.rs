@@ -1,12 +1,11 @@
-//! Which servers, and who to be there.
+//! Which servers.
 
 use super::builder::OptionsBuilder;
-use crate::auth::Secret;
 use crate::core::{SelectedServer, ServerChoice};
 use crate::server_list::ServerList;
 use crate::sync::Arc;
 
-/// Servers and who to be there.
+/// Servers.
 impl OptionsBuilder {
     /// Adds a server, or a comma-separated list of servers.
     pub fn server(self, server: impl ServerList) -> Self {
@@ -28,22 +27,6 @@ impl OptionsBuilder {
     /// The name of the connection, as the server's monitoring and the thread names show it.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.config.name = Some(name.into());
-        self
-    }
-
-    /// User and password, for servers whose URL has none.
-    pub fn user_and_password(
-        mut self,
-        user: impl Into<String>,
-        password: impl Into<String>,
-    ) -> Self {
-        self.config.credentials.user = Some((Secret::new(user), Secret::new(password)));
-        self
-    }
-
-    /// A token, for servers whose URL has none.
-    pub fn token(mut self, token: impl Into<String>) -> Self {
-        self.config.credentials.token = Some(Secret::new(token));
         self
     }
 
@@ -83,7 +66,7 @@ impl OptionsBuilder {
     where
         F: Fn(&ServerChoice) -> Option<SelectedServer> + Send + Sync + 'static,
     {
-        self.config.hooks.select = Some(Arc::new(select));
+        self.config.deciders.select = Some(Arc::new(select));
         self
     }
 

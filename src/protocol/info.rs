@@ -136,8 +136,6 @@ impl ServerInfo {
         &self.connect_urls
     }
 
-    // Nothing is signed yet; the field is kept so that a partial INFO merges like any other.
-    #[cfg(test)]
     /// What the client is asked to sign.
     pub(crate) fn nonce(&self) -> Option<&str> {
         self.nonce.as_deref()

@@ -21,7 +21,7 @@ pub(crate) mod subject;
 
 pub(crate) use connect::{ConnectFields, encode_connect};
 pub(crate) use handshake::{Handshake, Step, Tls, tls_policy};
-pub use headers::{Headers, Status};
+pub use headers::{Headers, Status, check_header};
 pub use info::ServerInfo;
 pub(crate) use info::ServerInfoUpdate;
 pub use message::Message;
@@ -30,8 +30,7 @@ pub(crate) use op::{
     encode_unsubscribe, publish_len,
 };
 pub(crate) use parser::{Limits, Parser};
-pub use subject::subject_matches;
 pub(crate) use subject::{
-    check_inbox_prefix, check_publish, check_queue, check_reply, check_strict_publish,
-    check_strict_reply, check_subscribe, quote,
+    check_inbox_prefix, check_reply, check_strict_publish, check_strict_reply, quote,
 };
+pub use subject::{check_publish, check_queue, check_subscribe, subject_matches};

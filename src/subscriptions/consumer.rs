@@ -11,6 +11,16 @@ use crate::sync::Arc;
 ///
 /// A consumer is full when either limit is reached. The default, 524,288 messages or 64 MiB, is
 /// that of the Java client.
+///
+/// ```
+/// use nats_blocking::{Options, PendingLimits};
+///
+/// // For every subscription of a connection; `set_pending_limits` is for one.
+/// let limits = PendingLimits::new(10_000, 8 * 1024 * 1024);
+/// let options = Options::builder().pending_limits(limits);
+/// assert_eq!((limits.messages(), limits.bytes()), (10_000, 8_388_608));
+/// # drop(options);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PendingLimits {
     pub(super) messages: u64,
@@ -91,10 +101,13 @@ pub trait Consumer: fmt::Debug + Send + Sync {
 
 /// Why a subscription takes no more messages.
 #[derive(Debug, Clone)]
-pub(crate) enum End {
+#[non_exhaustive]
+pub enum End {
+    /// The program unsubscribed, or dropped it.
     Unsubscribed,
     /// The number of messages asked for has arrived.
     Completed,
+    /// It, or its dispatcher or connection, was drained.
     Drained,
     /// The connection has ended, with the cause unless the program closed it.
     Closed(Option<Error>),
@@ -114,6 +127,52 @@ impl End {
                 cause.clone(),
             ),
         }
+    }
+}
+
+/// The end of a subscription, as told to the closure of
+/// [`Subscription::on_closed`](crate::Subscription::on_closed).
+#[derive(Debug, Clone)]
+pub struct SubscriptionEnd {
+    consumer: ConsumerView,
+    reason: End,
+}
+
+impl SubscriptionEnd {
+    pub(crate) fn new(consumer: ConsumerView, reason: End) -> Self {
+        Self { consumer, reason }
+    }
+
+    /// The subscription: its sid and subject, what it delivered and dropped.
+    pub fn consumer(&self) -> &ConsumerView {
+        &self.consumer
+    }
+
+    /// The number of the subscription.
+    pub fn sid(&self) -> u64 {
+        self.consumer.id()
+    }
+
+    /// The subject of the subscription.
+    pub fn subject(&self) -> String {
+        self.consumer.subject()
+    }
+
+    /// Why it ended. The first reason counts: one that was complete and then dropped is complete.
+    pub fn reason(&self) -> &End {
+        &self.reason
+    }
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error().fmt(f)
+    }
+}
+
+impl fmt::Display for SubscriptionEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sid {}, subject '{}': {}", self.sid(), self.subject(), self.reason)
     }
 }
 

@@ -17,8 +17,7 @@ mod requests;
 mod router;
 mod subscriber;
 
-pub(crate) use consumer::End;
-pub use consumer::{Consumer, ConsumerStatus, ConsumerView, PendingLimits};
+pub use consumer::{Consumer, ConsumerStatus, ConsumerView, End, PendingLimits, SubscriptionEnd};
 pub(crate) use delivery::deliver;
 pub(crate) use mailbox::{Empty, Rest};
 pub(crate) use registry::Registry;

@@ -8,5 +8,5 @@ mod tcp;
 
 pub(crate) use resolve::Resolution;
 pub use resolve::ResolveMode;
-pub(crate) use stream::{Cancel, Connector, Stream};
+pub(crate) use stream::{Cancel, Cancelled, Connector, Stream};
 pub(crate) use tcp::{TcpConnector, TcpOptions};

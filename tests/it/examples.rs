@@ -4,6 +4,7 @@
 //! of their own here: what a person reads must be in order, not only what a listener is told.
 
 use std::env;
+use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -12,7 +13,8 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crate::support::cluster::Cluster;
-use crate::support::nats_server::NatsServer;
+use crate::support::jwt::{Account, Key, Operator};
+use crate::support::nats_server::{Config, NatsServer};
 use crate::support::wait::{Signal, poll};
 
 /// For everything that takes milliseconds or a few seconds on an idle machine.
@@ -379,17 +381,44 @@ fn the_small_examples_run_alone() {
 #[test]
 fn options_from_a_file_and_the_environment_are_printed_without_secrets() {
     let path = format!("{}/example-{}.properties", env!("CARGO_TARGET_TMPDIR"), std::process::id());
-    std::fs::write(&path, "io.nats.client.token = canary\nio.nats.client.maxpings = 7\n").unwrap();
+    fs::write(&path, "io.nats.client.token = canary\nio.nats.client.maxpings = 7\n").unwrap();
     let variables =
         [("NATS_URL", "nats://user:canary@set.by.the.variable"), ("NATS_TIMEOUT", "9s")];
     let lines = Example::start_with("options", &[&path], &variables).finish().join("\n");
-    std::fs::remove_file(&path).unwrap();
-    for part in ["nats://set.by.the.variable:4222", "connect_timeout: 9s", "Secret(…)", "7"] {
+    fs::remove_file(&path).unwrap();
+    for part in ["nats://set.by.the.variable:4222", "connect_timeout: 9s", "\"token\"", "7"] {
         assert!(lines.contains(part), "no {part} in {lines}");
     }
     assert!(!lines.contains("canary") && !lines.contains("localhost"), "{lines}");
     let alone = run("options", &[]).join("\n");
     assert!(alone.contains("reconnect_wait: 500ms") && !alone.contains("never shown"), "{alone}");
+}
+
+#[test]
+fn authorization_is_let_in_with_each_kind_of_credentials() {
+    let expected = [
+        "let in with a password",
+        "refused with the wrong password: true",
+        "asked by a server: true",
+        "asked by a server: true",
+        "let in with the next password",
+        "let in with a token",
+    ];
+    assert_eq!(run("authorization", &[]), expected);
+
+    let (operator, account, user) = (Operator::new(), Account::new(), Key::user());
+    let realm = NatsServer::start(&Config::new().operator(&operator, &[&account]));
+    let nkeys = NatsServer::start(&Config::new().nkey(&user.public()));
+    for (server, way, text) in
+        [(&realm, "creds", account.creds(&user, None)), (&nkeys, "nkey", user.seed())]
+    {
+        let name = format!("example-{}-{way}", std::process::id());
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        fs::write(&path, text).unwrap();
+        let arguments = ["--server", &server.url(), way, &path.to_string_lossy()];
+        assert_eq!(run("authorization", &arguments), [format!("let in with {way}")]);
+        fs::remove_file(path).unwrap();
+    }
 }
 
 #[test]
@@ -455,6 +484,92 @@ fn server_pool_prefers_one_server_and_then_has_another_pool() {
 }
 
 #[test]
+fn a_plugin_leaves_no_thread_behind_and_starts_again() {
+    let server = NatsServer::start_plain();
+    for arguments in [vec![], vec!["--server".to_owned(), server.url()]] {
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let lines = run("plugin", &arguments);
+        assert_eq!(lines.len(), 12, "{lines:?}");
+        for (round, lines) in (1..).zip(lines.chunks(4)) {
+            let asked = format!("host: round {round}, 10 of 10 answers were right");
+            assert_eq!(lines[..3], ["plugin: connected", &asked, "plugin: closed"], "{lines:?}");
+            if cfg!(target_os = "linux") {
+                assert_eq!(lines[3], "threads: 3 before, 7 while it ran, 3 after");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_set_takes_turns_and_tells_each_end() {
+    let lines = run("subscription_set", &[]);
+    for (name, payload, messages) in
+        [("orders", "order", 6), ("invoices", "invoice", 2), ("alarms", "alarm", 2)]
+    {
+        let of: Vec<_> = lines.iter().filter(|line| line.starts_with(name)).collect();
+        assert_eq!(of.len(), messages + 1, "{lines:?}");
+        for number in 1..=messages {
+            assert_eq!(*of[number - 1], format!("{name}: {payload} {number}"));
+        }
+        assert!(of[messages].starts_with(&format!("{name} ended: ")), "{lines:?}");
+    }
+    // The busy one comes last: the others had their turns.
+    let place = |line: &str| lines.iter().position(|found| found == line).expect("the line");
+    for other in ["invoices: invoice 2", "alarms: alarm 2"] {
+        assert!(place(other) < place("orders: order 4"), "{lines:?}");
+    }
+    assert_eq!(
+        lines[lines.len() - 2..],
+        ["late: still here, the same: true", "late delivered 1; left in the set: 0"]
+    );
+}
+
+#[test]
+fn a_select_waits_on_messages_events_and_a_channel_at_once() {
+    let lines = run("select", &[]);
+    let ticks: Vec<_> = lines.iter().filter(|line| line.starts_with("tick ")).collect();
+    assert_eq!(ticks, ["tick 1", "tick 2", "tick 3"]);
+    assert_eq!(count(&lines, "command: enough"), 1, "{lines:?}");
+    assert_eq!(count(&lines, "the subscription ended: the connection is closed"), 1);
+    assert_eq!(count(&lines, CLOSED), 1, "{lines:?}");
+    assert_eq!(lines.len(), 6, "{lines:?}");
+}
+
+#[test]
+fn headers_are_shown_as_they_came() {
+    assert_eq!(
+        run("headers", &[]),
+        [
+            "Sensor: 7",
+            "Unit: cm",
+            "Tag: raw",
+            "Tag: unchecked",
+            "first tag: Some(\"raw\"), last tag: Some(\"unchecked\")",
+            "as written: None",
+            "in any case: Some(\"7\")",
+            "invalid header 'Not a name': \
+             the name holds something else than visible ASCII at byte 3",
+            "reply: [(\"Trace\", \"1\"), (\"Answered-By\", \"headers\")]",
+            "archived with: Sensor, Unit, Tag, Copied",
+        ]
+    );
+}
+
+#[test]
+fn many_replies_end_in_each_way() {
+    assert_eq!(
+        run("request_many", &[]),
+        [
+            "the first two: anna, bert",
+            "until it is silent: anna, bert, carl",
+            "up to the last: first, second",
+            "in the time: anna, bert, carl",
+            "nobody listens",
+        ]
+    );
+}
+
+#[test]
 fn the_examples_speak_to_each_other_through_a_real_server() {
     let server = NatsServer::start_plain();
     let url = server.url();
@@ -471,7 +586,16 @@ fn the_examples_speak_to_each_other_through_a_real_server() {
     assert_eq!(asked[1..], ["who", "who 1", "who 2", "who 3"].map(|it| format!("reply: {it}")));
     assert_eq!(count(&respond.finish(), "answered: who"), 4);
 
-    for name in ["queue_group", "dispatcher", "drain", "harness"] {
+    for name in [
+        "queue_group",
+        "dispatcher",
+        "drain",
+        "harness",
+        "headers",
+        "request_many",
+        "select",
+        "subscription_set",
+    ] {
         let alone = run(name, &[]);
         let served = run(name, &["--server", &url]);
         assert_eq!(alone.len(), served.len(), "{name}: {alone:?} and {served:?}");

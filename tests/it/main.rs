@@ -12,6 +12,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod authorization;
 mod callbacks;
 mod conformance;
 mod corpus;
@@ -23,6 +24,8 @@ mod endings;
 mod environment;
 mod events;
 mod examples;
+#[cfg(feature = "testing")]
+mod faults;
 mod handshake;
 mod hostile;
 mod injection;

@@ -17,18 +17,20 @@ use crate::support::source::{FoundPath, Source};
 /// Facades (`mod.rs`) are not listed: they hold docs, `mod` and `use` only.
 const LAYERS: &str = "
     .               server_error error server_url server_list statistics clock sync outcome random
+    .               bell
     protocol        subject headers message info op connect parser handshake
-    .               auth
+    auth            secret nkey jwt creds login sign ways
     transport       stream resolve tcp
     subscriptions   consumer mailbox subscriber requests registry router delivery
     outbox          frames pongs state turn append phases
-    core            notice events keepalive choice servers threads config life
-    core            shared callbacks traffic flusher attempt departure receive handover outage
-    core            reader closing draining
+    core            notice events hooks keepalive choice servers threads asking config life
+    core            shared barrier callbacks traffic flusher attempt departure receive handover
+    core            outage reader closing draining
     connection      handle publish looking pool events
-    .               drain request subscription request_many dispatcher listener
-    options         check made builder servers reconnecting sizes sockets wire
-    options         listening durations property_text property_keys properties environment
+    .               drain request subscription subscription_set request_many dispatcher listener
+    options         check made builder authorization signing servers reconnecting
+    options         sizes sockets wire listening durations property_text property_keys properties
+    options         environment
     .               lib
     guide           from_nats from_async_nats from_java
     testing         client_op interest session broker server grammar recorder
@@ -717,7 +719,7 @@ mod samples {
         let above = imports(&[("lib.rs", "//! x\nuse testing::server::Server;")], "lib.rs");
         assert_eq!(above, ["2: a use of testing/server.rs"]);
         let below = "//! x\nuse crate::protocol::{Letter, Unknown};";
-        assert!(imports(&[files[0], ("auth.rs", below)], "auth.rs").is_empty());
+        assert!(imports(&[files[0], ("drain.rs", below)], "drain.rs").is_empty());
     }
 
     #[test]

@@ -31,7 +31,9 @@ macro_rules! conformance {
 
 mod backend;
 
+mod barrier;
 mod close;
+mod closed_hook;
 mod dispatcher;
 mod drain;
 mod flush;
@@ -43,5 +45,7 @@ mod outbox;
 mod publish;
 mod reconnect;
 mod request;
+mod select;
 mod slow_consumer;
 mod subscribe;
+mod subscription_set;

@@ -7,6 +7,7 @@
 //! | `signals` | it is stopped and continued, terminated, told to leave |
 //! | `limits` | it has limits, and lowers them |
 //! | `authorization` | it asks who we are, and changes its mind |
+//! | `credentials` | it knows nkeys and JWTs, which change |
 //! | `permissions` | it forbids some subjects |
 //! | `choosing` | it is one of those that the program chooses from |
 //! | `cluster` | it is one of three |
@@ -19,6 +20,7 @@
 mod authorization;
 mod choosing;
 mod cluster;
+mod credentials;
 mod first_connect;
 mod lame_duck;
 mod limits;

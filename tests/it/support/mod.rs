@@ -6,6 +6,7 @@
 //! | `ports` | loopback ports that no outgoing connection can take |
 //! | `nats_server` | a real `nats-server` as a child process, and signals to it |
 //! | `cluster` | several of them with routes |
+//! | `jwt` | keys, JWTs and credentials files of operators, accounts and users |
 //! | `scripted` | a server that does what a healthy one never does |
 //! | `proxy` | a proxy that delays, throttles, swallows, cuts and counts, as `faults` says |
 //! | `frames` | a byte stream cut into frames, both directions |
@@ -22,6 +23,7 @@
 pub(crate) mod cluster;
 pub(crate) mod faults;
 pub(crate) mod frames;
+pub(crate) mod jwt;
 pub(crate) mod leaks;
 pub(crate) mod nats_server;
 pub(crate) mod own_process;

@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::jwt::{Account, Operator};
 use super::ports;
 use super::wait::poll;
 
@@ -79,6 +80,22 @@ impl Config {
             quoted(password)
         ));
         self
+    }
+
+    /// Adds a user with the public nkey, who may do everything.
+    pub(crate) fn nkey(mut self, public: &str) -> Self {
+        self.users.push(format!("{{ nkey: {} }}", quoted(public)));
+        self
+    }
+
+    /// Users are those of the operator's accounts, which the server holds itself.
+    pub(crate) fn operator(self, operator: &Operator, accounts: &[&Account]) -> Self {
+        let preload: Vec<String> = accounts
+            .iter()
+            .map(|account| format!("{}: {}", account.public(), quoted(&account.jwt(operator))))
+            .collect();
+        self.extra(&format!("operator: {}\nresolver: MEMORY", quoted(&operator.jwt())))
+            .extra(&format!("resolver_preload: {{\n{}\n}}", preload.join("\n")))
     }
 
     /// Clients must show this token. Cannot be combined with users.
@@ -300,6 +317,17 @@ impl NatsServer {
     pub(crate) fn restart_with(&mut self, config: &Config) {
         self.config = config.clone();
         self.restart();
+    }
+
+    /// Another configuration from now on, without a restart (SIGHUP).
+    pub(crate) fn reload_with(&mut self, config: &Config) {
+        self.config = config.clone();
+        let done = "Reloaded server configuration";
+        let before = self.log().matches(done).count();
+        fs::write(self.folder.join("conf"), self.config.text(self.port, &self.folder)).unwrap();
+        self.signal("HUP");
+        let met = poll(EXIT_LIMIT, || (self.log().matches(done).count() > before).then_some(()));
+        assert!(met.is_some(), "the configuration is not taken\n{}", self.log());
     }
 
     /// Connects and reads INFO, again and again until it works; returns the INFO.
