@@ -79,6 +79,8 @@ pub enum ErrorKind {
     WriteTimeout,
     /// The program asked for a new connection with `force_reconnect`.
     ForcedReconnect,
+    /// The server announced its end, and the connection left it: `reconnect_on_lame_duck`.
+    LameDuck,
     /// A handler or listener of the program panicked.
     UserPanic,
     /// A promise that this crate makes to itself was broken. Please report it.

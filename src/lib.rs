@@ -174,7 +174,16 @@
 //! [pings](OptionsBuilder::ping_interval), with the defaults within six minutes.
 //!
 //! The *first* connect is different: it tries each server once and fails with the cause for each
-//! ([`Error::attempts`]).
+//! ([`Error::attempts`]). [`retry_on_failed_connect`](OptionsBuilder::retry_on_failed_connect)
+//! makes it go on like an outage, in the caller up to a limit or in the background: then `connect`
+//! returns at once with a connection that may be used, and
+//! [`Connected`](ConnectionEventKind::Connected) follows some day.
+//!
+//! A program may have its say: how long to wait after each pass
+//! ([`reconnect_delay`](OptionsBuilder::reconnect_delay)), which server comes next
+//! ([`select_server`](OptionsBuilder::select_server)), and which servers there are
+//! ([`Connection::set_server_pool`]). A server that announces its end is left at once with
+//! [`reconnect_on_lame_duck`](OptionsBuilder::reconnect_on_lame_duck).
 //!
 //! # Authorization
 //!
@@ -246,6 +255,9 @@
 //! * `publish` does not wait for the socket; for room in a full outbox up to 2 s by default
 //!   ([`OutboxPolicy`]), but not on the connection's own threads, where it fails at once.
 //! * A handler of a dispatcher may block: only its own dispatcher waits.
+//! * The callbacks `reconnect_delay` and `select_server` run on the reader thread, in an outage, so
+//!   they should return soon. What would wait there for the same connection fails with
+//!   [`Misuse`](ErrorKind::Misuse).
 //! * A time-out may be as long as one likes; `Duration::MAX` waits for ever.
 //!
 //! A [`Connection`] that is dropped closes once its last handle is gone; subscriptions and
@@ -361,9 +373,9 @@
 //!
 //! # Not here
 //!
-//! Not yet: TLS, WebSocket, JetStream, Key-Value, Object Store, services, and retrying the first
-//! connect. A server that requires TLS is refused with an error of
-//! kind [`Tls`](ErrorKind::Tls); credentials are never sent to it in clear.
+//! Not yet: TLS, WebSocket, JetStream, Key-Value, Object Store and services. A server that requires
+//! TLS is refused with an error of kind [`Tls`](ErrorKind::Tls); credentials are never sent to it
+//! in clear.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -385,6 +397,7 @@ mod read_listener;
 mod request;
 mod request_many;
 mod server_error;
+mod server_list;
 mod server_url;
 mod statistics;
 mod subscription;
@@ -403,12 +416,13 @@ pub use crate::auth::{Challenge, Credentials, Login};
 pub use crate::connection::{Connection, Events, WeakConnection};
 pub use crate::core::{
     ConnectionEvent, ConnectionEventKind, ConnectionStatus, ErrorNotice, ListenerId, Notice,
+    PoolServer, RetryConnect, SelectedServer, ServerChoice,
 };
 pub use crate::dispatcher::Dispatcher;
 pub use crate::drain::Drain;
 pub use crate::error::{ConnectAttempt, Error, ErrorKind, Result};
 pub use crate::listener::{ConnectionListener, ErrorListener};
-pub use crate::options::{Options, OptionsBuilder, ServerList, connect};
+pub use crate::options::{Options, OptionsBuilder, connect};
 pub use crate::outbox::{OutboxPolicy, ReconnectBuffer};
 pub use crate::protocol::{
     HeaderIter, Headers, Message, ServerInfo, Status, check_header,
@@ -419,6 +433,7 @@ pub use crate::read_listener::{ReadListener, ReadOperation};
 pub use crate::request::PendingReply;
 pub use crate::request_many::{Gather, Replies};
 pub use crate::server_error::{RefusedOperation, ServerError, ServerErrorKind};
+pub use crate::server_list::ServerList;
 pub use crate::statistics::Statistics;
 pub use crate::subscription::{IntoIter, Iter, Subscription, TimeoutIter, TryIter};
 pub use crate::subscription_set::{SetIter, SetKey, SubscriptionSet};

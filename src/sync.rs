@@ -58,6 +58,8 @@ thread_local! {
     static HELD: Cell<u32> = const { Cell::new(0) };
     /// The connection that this thread belongs to, 0 for a thread of the program.
     static OWNER: Cell<u64> = const { Cell::new(0) };
+    /// Whether everything else of that connection waits for this thread.
+    static ESSENTIAL: Cell<bool> = const { Cell::new(false) };
 }
 
 #[derive(Debug)]
@@ -217,6 +219,17 @@ pub(crate) fn spawn(
 /// The connection whose thread this is, or 0 on a thread of the program.
 pub(crate) fn current_owner() -> u64 {
     OWNER.try_with(Cell::get).unwrap_or(0)
+}
+
+/// From now on this thread is one that its whole connection waits for.
+pub(crate) fn mark_essential() {
+    ESSENTIAL.with(|cell| cell.set(true));
+}
+
+/// Whether this is a thread that its whole connection waits for: nothing may make it wait without a
+/// limit.
+pub(crate) fn is_essential() -> bool {
+    ESSENTIAL.try_with(Cell::get).unwrap_or(false)
 }
 
 #[cfg(test)]

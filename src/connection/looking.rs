@@ -21,6 +21,11 @@ impl Connection {
         matches!(self.status(), ConnectionStatus::Connected | ConnectionStatus::Draining)
     }
 
+    /// Whether the first connection is still being made, in the background.
+    pub fn is_connecting(&self) -> bool {
+        self.status() == ConnectionStatus::Connecting
+    }
+
     /// Whether the server was lost and another is being looked for.
     pub fn is_reconnecting(&self) -> bool {
         self.status() == ConnectionStatus::Reconnecting

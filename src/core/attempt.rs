@@ -29,13 +29,20 @@ pub(super) struct LoggedIn {
 }
 
 /// Connects to the server and logs in.
-pub(super) fn attempt(core: &Core, url: &ServerUrl, trace: &Trace<'_>) -> Result<LoggedIn> {
+///
+/// It may take the connect time-out, and no longer than `until`.
+pub(super) fn attempt(
+    core: &Core,
+    url: &ServerUrl,
+    until: Option<Instant>,
+    trace: &Trace<'_>,
+) -> Result<LoggedIn> {
     assert_unlocked("connecting");
     if url.is_tls() {
         let text = format!("{url} asks for TLS, which this build does not have");
         return Err(Error::new(ErrorKind::Tls, text));
     }
-    let deadline = clock::after(core.config.connect_timeout);
+    let deadline = attempt_deadline(core, until);
     let stream = core.connector.connect(url, deadline, &core.cancel, trace)?;
     core.cancel.watch(Some(Arc::clone(&stream)));
     match log_in(core, url, &stream, deadline, trace) {
@@ -47,6 +54,12 @@ pub(super) fn attempt(core: &Core, url: &ServerUrl, trace: &Trace<'_>) -> Result
             Err(error)
         }
     }
+}
+
+/// When an attempt that begins now must be over.
+pub(super) fn attempt_deadline(core: &Core, until: Option<Instant>) -> Instant {
+    let deadline = clock::after(core.config.connect_timeout);
+    until.map_or(deadline, |until| until.min(deadline))
 }
 
 fn log_in(

@@ -5,6 +5,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::departure::Departure;
 use super::flusher::is_wait;
 use super::keepalive::{Idle, KeepAlive};
 use super::life::Link;
@@ -19,7 +20,15 @@ use crate::sync::Arc;
 /// Reads until the connection ends, and says why. What the server said with `-ERR` is the cause,
 /// not the end of the stream that follows it.
 pub(super) fn receive(core: &Core, link: &Link, parser: Parser) -> Error {
-    let mut receiver = Receiver { core, link, parser, router: Router::new(), last_word: None };
+    let mut receiver = Receiver {
+        core,
+        link,
+        parser,
+        router: Router::new(),
+        last_word: None,
+        departure: None,
+        news: true,
+    };
     let end = receiver.run();
     receiver.router.flush();
     match receiver.last_word {
@@ -35,6 +44,10 @@ struct Receiver<'a> {
     router: Router,
     /// The last `-ERR` after which the server closes.
     last_word: Option<ServerError>,
+    /// The server is being left.
+    departure: Option<Departure>,
+    /// Something was said since it was last asked whether to leave.
+    news: bool,
 }
 
 impl Receiver<'_> {
@@ -47,7 +60,18 @@ impl Receiver<'_> {
             if let Err(error) = self.handle_all() {
                 return error;
             }
-            match self.link.stream.read(self.parser.space(), wait) {
+            // Here, not where the INFO is handled: the handshake may have brought the news too.
+            if std::mem::take(&mut self.news) && self.departure.is_none() {
+                self.departure = Departure::begin(self.core);
+            }
+            let mut slice = wait;
+            if let Some(departure) = &self.departure {
+                match departure.left(self.core) {
+                    Some(left) => slice = Some(wait.map_or(left, |wait| wait.min(left))),
+                    None => return departure.cause(),
+                }
+            }
+            match self.link.stream.read(self.parser.space(), slice) {
                 Ok(0) => return Error::new(ErrorKind::Io, "the server closed the connection"),
                 Ok(count) => {
                     self.parser.filled(count);
@@ -191,7 +215,8 @@ impl Receiver<'_> {
         }
     }
 
-    fn info(&self, update: ServerInfoUpdate) {
+    fn info(&mut self, update: ServerInfoUpdate) {
+        self.news = true;
         self.core.info_changed(self.link, update);
     }
 

@@ -19,7 +19,6 @@ mod properties;
 mod property_keys;
 mod property_text;
 mod reconnecting;
-mod server_list;
 mod servers;
 #[cfg(feature = "nkeys")]
 mod signing;
@@ -30,4 +29,3 @@ mod wire;
 
 pub use self::builder::{OptionsBuilder, connect};
 pub use self::made::Options;
-pub use self::server_list::ServerList;

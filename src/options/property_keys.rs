@@ -110,11 +110,11 @@ pub(super) const KEYS: &[Key] = &[
     key("strictSubjectValidation", Set(|b, v| v.flag(b, |b, on| b.config.strict_subjects = on))),
     key("subjectValidationType", Set(subject_validation)),
     key("reconnect.delay.behavior", Set(delay_behavior)),
+    key("reconnect.delay.handler.class", Instead("OptionsBuilder::reconnect_delay")),
     key(
-        "reconnect.delay.handler.class",
-        Instead("OptionsBuilder::reconnect_wait and OptionsBuilder::reconnect_jitter"),
+        "servers.pool.implementation.class",
+        Instead("OptionsBuilder::select_server, Connection::set_server_pool"),
     ),
-    key("servers.pool.implementation.class", Instead("OptionsBuilder::servers")),
     key("token.supplier", Instead("OptionsBuilder::token_supplier")),
     #[cfg(feature = "nkeys")]
     key("credential.path", Set(|b, value| Ok(b.credentials_file(value.text)))),
@@ -370,9 +370,11 @@ fn subject_validation(mut builder: OptionsBuilder, value: &Value<'_>) -> Result<
     Ok(builder)
 }
 
-fn delay_behavior(builder: OptionsBuilder, value: &Value<'_>) -> Result<OptionsBuilder> {
-    if value.trimmed().eq_ignore_ascii_case("BeforeSubsequentRounds") {
-        return Ok(builder);
-    }
-    Err(value.fault("BeforeSubsequentRounds; see OptionsBuilder::reconnect_wait"))
+fn delay_behavior(mut builder: OptionsBuilder, value: &Value<'_>) -> Result<OptionsBuilder> {
+    builder.config.wait_before_reconnect = match value.trimmed().to_ascii_lowercase().as_str() {
+        "beforesubsequentrounds" => false,
+        "beforeallrounds" => true,
+        _ => return Err(value.fault("BeforeSubsequentRounds or BeforeAllRounds")),
+    };
+    Ok(builder)
 }

@@ -15,11 +15,15 @@
 //! connection, control frames do not.
 //!
 //! ```text
-//!  Down ──open──▶ Opening ──begin──▶ Up ──close──▶ Closing
-//!    ▲               │                │               │
-//!    └──────end──────┴───────end──────┘               ▼
+//!  Down ──open──▶ Opening ──begin──▶ Up ──leave──▶ Leaving
+//!    ▲               │                │ │             │ │
+//!    └──────end──────┴───────end──────┘─│─────end─────┘ │
+//!                                       └────close──────┴──▶ Closing
 //!        (any of them) ────────────finish──────────▶ Closed
 //! ```
+//!
+//! While leaving, what was there is written, and what is published goes to `later`, behind all
+//! else, for the next connection.
 //!
 //! Who calls what: `append.rs` any thread (`control` with the registry locked); `phases.rs` the
 //! reader thread and whoever closes; `turn.rs` the flusher, or a caller that got the turn.

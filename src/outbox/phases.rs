@@ -3,8 +3,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::frames::Frames;
+use super::frames::{Frames, Kind};
+use super::pongs::Pong;
 use super::state::{Outbox, Phase, Remains, ServerLimits};
+use crate::protocol::PING;
 use crate::sync::Arc;
 use crate::transport::Stream;
 
@@ -39,11 +41,28 @@ impl Outbox {
         self.state.lock().limits = limits;
     }
 
+    /// The server is to be left: what is there is still written, with a PING behind it whose PONG
+    /// completes `pong`; what is published from now on is kept for the next connection. Returns
+    /// false, and does nothing, if the connection is not up.
+    pub(crate) fn leave(&self, pong: Pong) -> bool {
+        let mut state = self.state.lock();
+        let ping = |bytes: &mut Vec<u8>| bytes.extend_from_slice(PING);
+        if state.phase != Phase::Up || state.pending.push(Kind::Ping, PING.len(), ping).is_err() {
+            return false;
+        }
+        state.bytes += PING.len();
+        state.pongs.queue(pong);
+        state.phase = Phase::Leaving;
+        self.wake_flusher(&mut state);
+        self.room.notify_all();
+        true
+    }
+
     /// The connection is lost: from now on publishing is buffered, and nothing new is written.
     /// `end` follows.
     pub(crate) fn suspend(&self) {
         let mut state = self.state.lock();
-        if matches!(state.phase, Phase::Up | Phase::Opening) {
+        if matches!(state.phase, Phase::Up | Phase::Opening | Phase::Leaving) {
             state.phase = Phase::Down;
         }
         self.room.notify_all();
@@ -73,6 +92,9 @@ impl Outbox {
         if state.phase != Phase::Closed {
             state.phase = Phase::Closing;
         }
+        // There is no next connection for it.
+        let mut later = std::mem::take(&mut state.later);
+        later.drain(&mut state.pending, |_, _| true);
         self.wake_flusher(&mut state);
         self.room.notify_all();
     }
@@ -106,6 +128,7 @@ impl Outbox {
         state.discarded += state.messages;
         (state.messages, state.bytes) = (0, 0);
         state.pending = Frames::new();
+        state.later = Frames::new();
         state.taken = Frames::new();
         state.flusher_sleeps = false;
         self.work.notify_all();
@@ -409,5 +432,43 @@ mod tests {
         assert_eq!(stream.text(), "PUB a 1\r\n1\r\n");
         outbox.finish();
         assert!(outbox.next_batch().is_none());
+    }
+
+    #[test]
+    fn what_is_published_while_leaving_goes_to_the_next_server_behind_all_else() {
+        let outbox = outbox(1 << 20, OutboxPolicy::Error);
+        let first = Slot::new([]);
+        up(&outbox, 1, &first);
+        publish(&outbox, "1").expect("queued");
+        let pong = Pong::new(Outcome::new());
+        assert!(outbox.leave(pong.clone()));
+        assert!(!outbox.leave(Pong::new(Outcome::new())), "once is enough");
+        publish(&outbox, "2").expect("kept");
+        outbox.control(b"SUB a 1\r\n");
+        assert!(outbox.ping(Pong::new(Outcome::new())).expect_err("leaving").is_disconnected());
+        flush(&outbox);
+        assert_eq!(first.text(), "PUB a 1\r\n1\r\nPING\r\n");
+        outbox.pong().expect("its own PONG").complete(Ok(()));
+        assert!(pong.get().is_some());
+        outbox.end(Duration::ZERO);
+        let second = Slot::new([]);
+        up(&outbox, 2, &second);
+        publish(&outbox, "3").expect("queued");
+        flush(&outbox);
+        assert_eq!(second.text(), "PUB a 1\r\n2\r\nPUB a 1\r\n3\r\n");
+        assert_eq!(outbox.pending(), (0, 0));
+    }
+
+    #[test]
+    fn a_close_while_leaving_writes_everything_to_the_server_that_is_there() {
+        let outbox = outbox(1 << 20, OutboxPolicy::Error);
+        let stream = Slot::new([]);
+        up(&outbox, 1, &stream);
+        assert!(outbox.leave(Pong::new(Outcome::new())));
+        publish(&outbox, "1").expect("kept");
+        assert!(publish(&outbox, &"x".repeat(100)).is_err(), "more than the reconnect buffer");
+        outbox.close();
+        flush(&outbox);
+        assert_eq!(stream.text(), "PING\r\nPUB a 1\r\n1\r\n");
     }
 }

@@ -64,9 +64,18 @@ pub(super) enum Phase {
     /// The subscriptions are being announced: control frames are kept, nothing is written.
     Opening,
     Up,
+    /// What is there is still written; what is published waits for the next connection.
+    Leaving,
     /// What is there is still written, nothing is added.
     Closing,
     Closed,
+}
+
+impl Phase {
+    /// Whether batches are written.
+    pub(super) fn writes(self) -> bool {
+        matches!(self, Self::Up | Self::Leaving | Self::Closing)
+    }
 }
 
 /// What the outbox has counted.
@@ -108,6 +117,8 @@ pub(super) struct State {
     /// Publishing is refused: the connection drains.
     pub(super) draining: bool,
     pub(super) pending: Frames,
+    /// What was published while leaving.
+    pub(super) later: Frames,
     pub(super) taken: Frames,
     pub(super) urgent: Vec<u8>,
     pub(super) pongs: PongLine,
@@ -172,6 +183,7 @@ impl Outbox {
             limits: ServerLimits { max_payload: 0, headers: true },
             draining: false,
             pending: Frames::new(),
+            later: Frames::new(),
             taken: Frames::new(),
             urgent: Vec::new(),
             pongs: PongLine::new(),
@@ -222,7 +234,7 @@ impl State {
 
     /// Takes the turn with the next batch, if nobody has it and there is something to write.
     pub(super) fn take_batch(&mut self) -> Option<Batch> {
-        if self.writing || self.broken || !matches!(self.phase, Phase::Up | Phase::Closing) {
+        if self.writing || self.broken || !self.phase.writes() {
             return None;
         }
         let stream = self.stream.clone()?;
@@ -284,6 +296,7 @@ impl State {
             self.torn += 1;
         }
         self.pending.drain(&mut kept, is_message);
+        self.later.drain(&mut kept, is_message);
         (self.bytes, self.messages) = kept.totals();
         self.pending = kept;
         self.urgent.clear();

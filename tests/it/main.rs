@@ -16,6 +16,8 @@ mod authorization;
 mod callbacks;
 mod conformance;
 mod corpus;
+#[cfg(feature = "testing")]
+mod departure;
 mod embedded;
 #[cfg(feature = "testing")]
 mod endings;

@@ -16,19 +16,21 @@ use crate::support::source::{FoundPath, Source};
 ///
 /// Facades (`mod.rs`) are not listed: they hold docs, `mod` and `use` only.
 const LAYERS: &str = "
-    .               server_error error server_url statistics clock sync trace outcome random bell
+    .               server_error error server_url server_list statistics clock sync trace outcome
+    .               random bell
     protocol        subject headers message info op connect parser handshake
     .               read_listener
     auth            secret nkey jwt creds login sign ways
     transport       stream resolve tcp
     subscriptions   consumer mailbox subscriber requests registry router delivery
     outbox          frames pongs state turn append phases
-    core            notice events hooks keepalive servers threads asking config life
-    core            shared watch barrier traffic flusher attempt receive reader callbacks closing
-    core            draining
-    connection      handle publish looking events
-    .               drain request subscription subscription_set request_many dispatcher listener
-    options         server_list check made builder authorization signing servers reconnecting
+    core            notice events hooks keepalive choice servers threads asking config life
+    core            shared watch barrier callbacks traffic flusher attempt departure receive
+    core            handover outage reader closing draining
+    connection      handle publish looking pool events
+    subscription    handle iterators
+    .               drain request subscription_set request_many dispatcher listener
+    options         check made builder authorization signing servers reconnecting
     options         sizes sockets wire listening watching durations property_text property_keys
     options         properties environment
     .               lib
