@@ -148,7 +148,12 @@ impl Error {
         Self::build(kind, text.into(), Some(Source::Own(cause)))
     }
 
+    /// A failed read or write. What a stream explains with an error of this crate keeps its kind.
     pub(crate) fn io(doing: &str, error: io::Error) -> Self {
+        let own = error.get_ref().and_then(|inner| inner.downcast_ref::<Self>());
+        if let Some(own) = own {
+            return Self::caused_by(own.kind(), format!("{doing}: {own}"), own.clone());
+        }
         Self::with_source(ErrorKind::Io, format!("{doing}: {error}"), error)
     }
 

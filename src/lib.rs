@@ -324,6 +324,8 @@ pub use crate::server_error::{RefusedOperation, ServerError, ServerErrorKind};
 pub use crate::statistics::Statistics;
 pub use crate::subscription::{IntoIter, Iter, Subscription, TimeoutIter, TryIter};
 pub use crate::subscriptions::{Consumer, ConsumerStatus, ConsumerView, PendingLimits};
+#[cfg(feature = "tls")]
+pub use crate::transport::TlsVersion;
 
 /// The README's programs, compiled with the documentation tests.
 #[cfg(doctest)]

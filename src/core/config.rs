@@ -8,7 +8,7 @@ use crate::outbox::OutboxConfig;
 use crate::protocol::Limits;
 use crate::server_url::ServerUrl;
 use crate::subscriptions::PendingLimits;
-use crate::transport::TcpOptions;
+use crate::transport::{TcpOptions, TlsSettings};
 
 /// The settings of one connection.
 #[derive(Debug, Clone)]
@@ -39,4 +39,5 @@ pub(crate) struct Config {
     pub(crate) no_responders: bool,
     pub(crate) fail_requests_on_disconnect: bool,
     pub(crate) tcp: TcpOptions,
+    pub(crate) tls: TlsSettings,
 }

@@ -132,7 +132,7 @@ fn tell_failure(core: &Core, error: &Error) {
 fn pause(core: &Core, pause: Pause) -> Result<(), Error> {
     assert_unlocked("waiting for the next attempt");
     let mut life = core.life();
-    let tls = life.pool.has_tls();
+    let tls = core.config.tls.wanted() || life.pool.has_tls();
     let config = &core.config;
     let most = if tls { config.reconnect_jitter_tls } else { config.reconnect_jitter };
     // A fresh jitter for each wait; a jitter of zero is none.
@@ -157,7 +157,7 @@ fn pause(core: &Core, pause: Pause) -> Result<(), Error> {
 /// Announces the subscriptions and hands the stream over. `number` is that of the attempt in an
 /// outage, none for the first connection.
 fn go_live(core: &Core, login: LoggedIn, number: Option<u32>) -> Result<(Link, Parser), Error> {
-    let LoggedIn { url, stream, mut parser, info } = login;
+    let LoggedIn { url, stream, tls, mut parser, info } = login;
     core.outbox.open();
     let mut lines = Vec::new();
     let subscriptions = core.registry.announce_all(&mut lines);
@@ -188,13 +188,14 @@ fn go_live(core: &Core, login: LoggedIn, number: Option<u32>) -> Result<(Link, P
         peer: stream.peer_addr(),
         stream: Arc::clone(&stream),
         url: url.clone(),
+        tls,
     };
     life.link = Some(link.clone());
     life.status = ConnectionStatus::Connected;
     life.connected_at = Some(Instant::now());
     // From here on `close` finds the stream in `life`.
     core.cancel.watch(None);
-    life.pool.succeeded(&url);
+    life.pool.succeeded(&if tls { url.over_tls() } else { url });
     life.info = Arc::new(info);
     core.counters.connects.add(1);
     let limits = core.server_limits(&life.info);

@@ -5,7 +5,6 @@
 
 use std::time::{Duration, Instant};
 
-use super::flusher::is_wait;
 use super::keepalive::{Idle, KeepAlive};
 use super::life::Link;
 use super::notice::{ConnectionEventKind, ErrorNotice};
@@ -15,6 +14,7 @@ use crate::protocol::{Delivery, Parser, ServerInfoUpdate, ServerOp};
 use crate::server_error::{RefusedOperation, ServerError, ServerErrorKind};
 use crate::subscriptions::{ConsumerView, End, Routed, Router, Subscriber, Target};
 use crate::sync::Arc;
+use crate::transport::is_wait;
 
 /// Reads until the connection ends, and says why. What the server said with `-ERR` is the cause,
 /// not the end of the stream that follows it.
@@ -50,12 +50,18 @@ impl Receiver<'_> {
             match self.link.stream.read(self.parser.space(), wait) {
                 Ok(0) => return Error::new(ErrorKind::Io, "the server closed the connection"),
                 Ok(count) => {
+                    if self.link.stream.asks_for_write() {
+                        self.core.outbox.write_held_back();
+                    }
                     self.parser.filled(count);
                     keep_alive.bytes_arrived();
                     idle_since = Instant::now();
                     wait = interval;
                 }
                 Err(error) if is_wait(&error) => {
+                    if self.link.stream.asks_for_write() {
+                        self.core.outbox.write_held_back();
+                    }
                     let Some(interval) = interval else { continue };
                     let left = interval.saturating_sub(idle_since.elapsed());
                     // A signal, or a kernel that is early, ends the wait but not the interval.

@@ -160,7 +160,8 @@ impl Pool {
         Some(Next { url, attempt: self.attempt, pause })
     }
 
-    /// The handshake with this server completed.
+    /// The handshake with this server completed. The URL says whether it was over TLS: the servers
+    /// that are learned through it inherit that.
     pub(crate) fn succeeded(&mut self, url: &ServerUrl) {
         self.current = Some(url.clone());
         for server in &mut self.servers {
@@ -278,9 +279,15 @@ impl Pool {
         self.servers.len()
     }
 
-    /// Whether any server is spoken to over TLS, which chooses the jitter.
+    /// Whether any server is, or the last one was, spoken to over TLS, which chooses the jitter.
     pub(crate) fn has_tls(&self) -> bool {
-        self.servers.iter().any(|server| server.url.is_tls())
+        let mut urls = self.servers.iter().map(|server| &server.url).chain(&self.current);
+        urls.any(ServerUrl::is_tls)
+    }
+
+    /// Whether the URL of any configured server asks for TLS, which all servers must then have.
+    pub(crate) fn wants_tls(&self) -> bool {
+        self.servers.iter().any(|server| !server.discovered && server.url.is_tls())
     }
 
     fn position(&self, url: &ServerUrl) -> Option<usize> {

@@ -19,7 +19,7 @@ use crate::outbox::{OutboxConfig, OutboxPolicy, ReconnectBuffer};
 use crate::protocol::Limits;
 use crate::server_url::ServerUrl;
 use crate::subscriptions::PendingLimits;
-use crate::transport::TcpOptions;
+use crate::transport::{TcpOptions, TlsSettings};
 
 /// Connects with default options to the first of the servers that accepts.
 ///
@@ -99,6 +99,7 @@ impl Default for OptionsBuilder {
             fail_requests_on_disconnect: false,
             // What the kernel holds for a dead peer is what a loss can swallow unseen.
             tcp: TcpOptions { send_buffer: Some(256 * 1024), receive_buffer: None },
+            tls: TlsSettings::default(),
         };
         Self { servers: Vec::new(), config, sinks: Vec::new(), hears_errors: false }
     }

@@ -208,7 +208,6 @@ impl Parser {
     }
 
     /// Whether no byte waits to be parsed: none of a line, and none of a message.
-    #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.start == self.end && self.body.is_none()
     }
