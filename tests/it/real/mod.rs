@@ -8,6 +8,7 @@
 //! | `authorization` | it asks who we are, and changes its mind |
 //! | `permissions` | it forbids some subjects |
 //! | `cluster` | it is one of three |
+//! | `tls`, `tls_refused` | it speaks TLS, with a good certificate or a bad one |
 //! | `old_server` | it is older than the pinned one |
 //!
 //! Every test ends with `Client::finish`, which checks the order of all events.
@@ -19,6 +20,10 @@ mod old_server;
 mod permissions;
 mod restart;
 mod signals;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(feature = "tls")]
+mod tls_refused;
 
 use std::ops::Deref;
 use std::time::Duration;
