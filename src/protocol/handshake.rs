@@ -42,11 +42,13 @@ enum State {
 pub(crate) struct Handshake {
     state: State,
     info: ServerInfo,
+    /// TLS began behind INFO.
+    upgraded: bool,
 }
 
 impl Handshake {
     pub(crate) fn new() -> Self {
-        Self { state: State::ExpectInfo, info: ServerInfo::default() }
+        Self { state: State::ExpectInfo, info: ServerInfo::default(), upgraded: false }
     }
 
     /// Walks the operations that the parser holds, up to the next thing that the caller must do.
@@ -60,6 +62,17 @@ impl Handshake {
             self.state = State::Failed(error.clone());
         }
         step
+    }
+
+    /// A server of today says INFO once more right behind its PONG: over TLS, where its addresses
+    /// and limits count. So they are known when the connection begins.
+    fn hear_again(&mut self, parser: &mut Parser) -> Result<()> {
+        while self.upgraded && parser.holds_info() {
+            if let Some(ServerOp::Info(update)) = parser.next()? {
+                self.info.merge(update);
+            }
+        }
+        Ok(())
     }
 
     /// What the server has said about itself so far.
@@ -82,6 +95,7 @@ impl Handshake {
             return Err(Error::new(ErrorKind::Protocol, text));
         }
         self.info.forget_unproven();
+        self.upgraded = true;
         Ok(())
     }
 
@@ -114,7 +128,10 @@ impl Handshake {
                 // In verbose mode the server confirms CONNECT.
                 (_, ServerOp::Ok) => {}
                 (_, ServerOp::Ping) => return Ok(Step::Pong),
-                (_, ServerOp::Pong) => self.state = State::Ready,
+                (_, ServerOp::Pong) => {
+                    self.state = State::Ready;
+                    self.hear_again(parser)?;
+                }
                 (_, op @ ServerOp::Message(_)) => {
                     return Err(out_of_place(&op, "before the login was complete"));
                 }
@@ -275,6 +292,12 @@ mod tests {
         assert_eq!((info.server_id(), info.nonce()), ("A", Some("n")));
         assert_eq!((info.max_payload(), info.lame_duck()), (0, false));
         assert!(info.connect_urls().is_empty());
+        let mut handshake = upgrade(b"").unwrap();
+        handshake.connect_sent();
+        let mut over_tls = parser(b"PONG\r\nINFO {\"max_payload\":20}\r\nPING\r\nINFO {}\r\n");
+        assert_eq!(handshake.advance(&mut over_tls).unwrap(), Step::Ready);
+        assert_eq!(handshake.info().max_payload(), 20);
+        assert!(matches!(over_tls.next().unwrap(), Some(ServerOp::Ping)));
         for rest in ["PING\r\n", "MSG a 1 2\r\nhi\r\n", "INFO {}\r\n", "P", "\0"] {
             let error = upgrade(rest.as_bytes()).err().unwrap();
             assert_eq!(error.kind(), ErrorKind::Protocol, "{rest:?}");

@@ -212,6 +212,13 @@ impl Parser {
         self.start == self.end && self.body.is_none()
     }
 
+    /// Whether the next operation is an INFO, and all of it is there.
+    pub(crate) fn holds_info(&self) -> bool {
+        let unread = self.unread();
+        let begins = unread.get(..5).is_some_and(|word| word.eq_ignore_ascii_case(b"INFO "));
+        begins && self.body.is_none() && memchr::memchr(b'\n', unread).is_some()
+    }
+
     /// Whether the next read goes directly into the message that is being filled.
     ///
     /// The tail of a message comes through the buffer: so that a read is never tiny, and what
