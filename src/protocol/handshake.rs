@@ -162,7 +162,6 @@ fn out_of_place(op: &ServerOp, place: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::info::ServerInfoUpdate;
     use crate::protocol::parser::Limits;
 
     const INFO: &[u8] = b"INFO {\"server_id\":\"A\",\"max_payload\":10}\r\n";

@@ -35,4 +35,6 @@ mod request_many;
 mod secrets;
 mod support;
 mod tidy;
+#[cfg(feature = "tls")]
+mod tls;
 mod torn;

@@ -208,7 +208,7 @@ fn failed_connects() {
     let [user, password, token] = CANARIES;
     let refused = ports::listen().local_addr().unwrap();
     let tls = Step::SendInfo("{\"tls_required\":true}".to_owned());
-    let server = ScriptedServer::always(vec![tls, Step::Wait(Gate::new())]);
+    let server = ScriptedServer::always(vec![tls, Step::Close]);
     for url in [
         format!("{}{refused}", user_info(user, password)),
         format!("nats://{token}@{refused}"),

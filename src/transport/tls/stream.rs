@@ -219,7 +219,7 @@ impl Stream for TlsStream {
             };
             let count = *outcome.as_ref().unwrap_or(&0);
             self.session.lock().pipe().arrived(space, count);
-            // An end without a farewell is an end all the same: the protocol above has whole frames.
+            // An end without a farewell is an end too: the protocol above has whole frames.
             if outcome? == 0 {
                 return Ok(0);
             }

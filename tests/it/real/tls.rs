@@ -48,8 +48,8 @@ fn a_server_that_requires_tls_gets_it_by_url_by_option_and_without_being_asked()
         ] {
             let client = Client::connect(options);
             assert!(client.is_tls());
-            assert_eq!(client.max_payload(), 1 << 20, "the limit was told again over TLS");
             client.round_trip("a");
+            assert_eq!(client.max_payload(), 1 << 20, "the limit was told again over TLS");
             client.flush().unwrap();
             client.finish();
         }
