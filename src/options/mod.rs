@@ -1,9 +1,8 @@
 //! What a connection is to be.
 //!
 //! `builder` is the beginning and the end of the builder; the setters stand by subject in
-//! `servers`, `reconnecting`, `sizes`, `wire`, `tls` and
-//! `listening`; `check` refuses what cannot be used;
-//! `made` holds the result and connects.
+//! `servers`, `reconnecting`, `sizes`, `wire`, `tls` and `listening`; `check` refuses what cannot
+//! be used; `made` holds the result and connects.
 
 mod builder;
 mod check;

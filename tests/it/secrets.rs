@@ -10,7 +10,6 @@ use nats_blocking::{ConnectionEventKind as Kind, Options, OptionsBuilder};
 use crate::support::own_process::in_own_process;
 use crate::support::ports;
 use crate::support::scripted::{Afterwards, ScriptedServer, Step};
-use crate::support::wait::Gate;
 
 const LIMIT: Duration = Duration::from_secs(20);
 

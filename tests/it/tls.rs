@@ -402,7 +402,7 @@ impl Letters {
         let port = ports::free();
         let mut child = Command::new("openssl")
             .args(["s_server", "-accept", &format!("127.0.0.1:{port}"), version])
-            .args(["-naccept", "1", "-cert"])
+            .args(["-naccept", "1", "-msg", "-cert"])
             .arg(&certificate.file)
             .arg("-key")
             .arg(&certificate.key)
@@ -434,7 +434,8 @@ impl Letters {
     /// Waits until so many lines hold the text.
     fn wait(&self, text: &str, count: usize) {
         let found = poll(LIMIT, || (self.count(text) >= count).then_some(()));
-        assert!(found.is_some(), "no '{text}': {:?}", self.output.lock().unwrap());
+        let output = self.output.lock().unwrap().clone();
+        assert!(found.is_some(), "no '{text}': {output:?}");
     }
 
     fn count(&self, text: &str) -> usize {
@@ -451,7 +452,7 @@ impl Drop for Letters {
 }
 
 #[test]
-fn new_keys_and_a_renegotiation_go_through_a_quiet_connection() {
+fn new_keys_go_through_a_connection_and_a_renegotiation_ends_it() {
     within(LONG, "new keys", || {
         let authority = Authority::new();
         let certificate = authority.server();
@@ -471,16 +472,24 @@ fn new_keys_and_a_renegotiation_go_through_a_quiet_connection() {
             let subscription = connection.subscribe("a").unwrap();
             server.wait("SUB a", 1);
             server.say(&format!("{command}\n"));
+            // What it reads together with a command is dropped.
             if command == "r" {
-                // The client answers although it has nothing to say.
-                server.wait("CIPHER is", 2);
+                server.wait("HelloRequest", 1);
+                connection.publish("b", "too late").unwrap();
+                let cause = connection.wait_closed(LIMIT).unwrap().expect("a cause");
+                assert_eq!(cause.kind(), ErrorKind::Tls, "{cause}");
+                continue;
             }
+            server.wait(">>> TLS 1.3, Handshake [length 0005], KeyUpdate", 1);
             server.say("MSG a 1 5\r\nhello\r\n");
             let message = subscription.next_timeout(LIMIT);
             let seen = || server.output.lock().unwrap().clone();
             assert!(message.is_ok(), "{command}: {message:?} {:?}", seen());
             connection.publish("b", "still there").unwrap();
             server.wait("still there", 1);
+            if command == "K" {
+                server.wait("<<< TLS 1.3, Handshake [length 0005], KeyUpdate", 1);
+            }
             connection.close();
         }
     });
