@@ -1,10 +1,10 @@
 //! What a program does with messages, each scenario against the real server and against the one of
 //! `nats_blocking::testing`, so that the second cannot drift from the first.
 //!
-//! A scenario is a function that takes a [`Backend`](backend::Backend); [`conformance!`] makes two
-//! tests of it, `real` and `embedded`, in a module with its name.
+//! A scenario is a function that takes a [`Backend`](backend::Backend); [`conformance!`] makes three
+//! tests of it, `real`, `embedded` and `over_tls` (the real server again), in a module with its name.
 
-/// Makes the tests `NAME::real` and `NAME::embedded` of each function named; `setup` says how the
+/// Makes the tests `NAME::real`, `embedded` and `over_tls` of each function named; `setup` says how the
 /// server is to be.
 macro_rules! conformance {
     (setup: $setup:expr; $($name:ident),+ $(,)?) => {$(
@@ -21,6 +21,12 @@ macro_rules! conformance {
             #[test]
             fn embedded() {
                 run(Kind::Embedded, $setup, stringify!($name), super::$name);
+            }
+
+            #[test]
+            #[cfg(feature = "tls")]
+            fn over_tls() {
+                run(Kind::RealOverTls, $setup, stringify!($name), super::$name);
             }
         }
     )+};
