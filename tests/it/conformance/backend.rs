@@ -48,7 +48,13 @@ pub(crate) struct Setup {
 pub(crate) struct Backend(Running);
 
 enum Running {
-    Real { server: Mutex<NatsServer>, port: u16, monitor: u16, authority: Option<Authority> },
+    Real {
+        server: Mutex<NatsServer>,
+        port: u16,
+        monitor: u16,
+        #[cfg_attr(not(feature = "tls"), allow(dead_code))]
+        authority: Option<Authority>,
+    },
     Embedded(Server),
 }
 
