@@ -243,7 +243,8 @@ fn a_handshake_that_never_ends_costs_the_connect_time_out() {
         let slow = [vec![0x16, 3, 3, 0x40, 0], vec![2; 1 << 14]].concat();
         let trickle = Step::SendSlowly { bytes: slow, every: Duration::from_millis(5) };
         for further in [Step::Silence, trickle] {
-            let server = ScriptedServer::once(vec![Step::send(&info("")), further]);
+            let script = vec![Step::send(&info("")), Step::ExpectBytes(5), further];
+            let server = ScriptedServer::once(script);
             let started = Instant::now();
             let error = cause(options(&server.url()).connect_timeout(limit));
             assert!(error.is_timeout(), "{error}");

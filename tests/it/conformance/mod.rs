@@ -2,10 +2,11 @@
 //! `nats_blocking::testing`, so that the second cannot drift from the first.
 //!
 //! A scenario is a function that takes a [`Backend`](backend::Backend); [`conformance!`] makes three
-//! tests of it, `real`, `embedded` and `over_tls` (the real server again), in a module with its name.
+//! tests of it, in a module with its name: `real`, `embedded`, and `over_tls`, against the real
+//! server again.
 
-/// Makes the tests `NAME::real`, `embedded` and `over_tls` of each function named; `setup` says how the
-/// server is to be.
+/// Makes the tests `NAME::real`, `embedded` and `over_tls` of each function named; `setup` says how
+/// the server is to be.
 macro_rules! conformance {
     (setup: $setup:expr; $($name:ident),+ $(,)?) => {$(
         mod $name {
