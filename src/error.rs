@@ -65,7 +65,7 @@ pub enum ErrorKind {
     Io,
     /// A host name could not be resolved.
     Dns,
-    /// TLS is wanted and cannot be had.
+    /// TLS is wanted and cannot be had: the text says which check failed, or which file.
     Tls,
     /// No server accepted the connection; [`Error::attempts`] has the cause for each.
     Connect,

@@ -1,9 +1,9 @@
 //! What a program does with messages, each scenario against the real server and against the one of
 //! `nats_blocking::testing`, so that the second cannot drift from the first.
 //!
-//! A scenario is a function that takes a [`Backend`](backend::Backend); [`conformance!`] makes three
-//! tests of it, in a module with its name: `real`, `embedded`, and `over_tls`, against the real
-//! server again.
+//! A scenario is a function that takes a [`Backend`](backend::Backend); [`conformance!`] makes
+//! three tests of it, in a module with its name: `real`, `embedded`, and `over_tls`, against the
+//! real server again.
 
 /// Makes the tests `NAME::real`, `embedded` and `over_tls` of each function named; `setup` says how
 /// the server is to be.
