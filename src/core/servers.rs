@@ -440,6 +440,24 @@ mod tests {
     }
 
     #[test]
+    fn tls_is_inherited_by_what_is_discovered_and_wanted_by_what_is_configured() {
+        let mut pool = pool("u:p@a", None);
+        let list = ["10.0.0.2:4222".to_owned()];
+        pool.succeeded(&url("u:p@a"));
+        assert!(!pool.has_tls());
+        pool.succeeded(&url("u:p@a").over_tls());
+        assert!(pool.has_tls(), "the jitter is that of TLS");
+        assert_eq!(pool.accept(&list, None).added, ["tls://10.0.0.2:4222"]);
+        pool.begin_outage(true, &mut || 0);
+        let next: Vec<_> = (0..2).map_while(|_| pool.next()).map(|next| next.url).collect();
+        let names: Vec<_> = next.iter().map(ServerUrl::tls_name).collect();
+        assert_eq!(names, ["a", "a"]);
+        assert!(next.iter().all(|url| url.user_info().is_some()));
+        assert!(!pool.wants_tls(), "no configured URL asks for it");
+        assert!(super::tests::pool("a,tls://b", None).wants_tls());
+    }
+
+    #[test]
     fn an_outage_shuffles_so_that_clients_spread() {
         let policy = PoolPolicy {
             max_attempts: None,
