@@ -4,7 +4,7 @@
 //! What was recorded in clear never holds CONNECT, a user or a password.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 
 use native_tls::Protocol;
 use nats_blocking::testing::Recorder;
-use nats_blocking::{ConnectionEventKind as Kind, Error, ErrorKind, Options, OptionsBuilder};
+use nats_blocking::{
+    ConnectionEventKind as Kind, Error, ErrorKind, Options, OptionsBuilder, OutboxPolicy,
+};
 
 use crate::support::certificates::{Authority, Certificate};
 use crate::support::nats_server::{Config, NatsServer};
@@ -306,6 +308,24 @@ fn close_cuts_a_handshake_off() {
     });
 }
 
+/// Passes everything on between a client and the server at `upstream`, until so many bytes have
+/// come from the client or from the server; then cuts the connection.
+fn pass_on(client: &TcpStream, upstream: SocketAddr, upwards: u64, downwards: u64) {
+    let server = TcpStream::connect(upstream).unwrap();
+    let cut = |one: &TcpStream, other: &TcpStream| {
+        let _ = one.shutdown(Shutdown::Both);
+        let _ = other.shutdown(Shutdown::Both);
+    };
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let _ = std::io::copy(&mut client.take(upwards), &mut &server);
+            cut(client, &server);
+        });
+        let _ = std::io::copy(&mut (&server).take(downwards), &mut &*client);
+        cut(client, &server);
+    });
+}
+
 #[test]
 fn a_connection_that_is_cut_at_any_byte_of_the_handshake_is_a_failed_attempt() {
     within(LONG, "cut", || {
@@ -316,17 +336,7 @@ fn a_connection_that_is_cut_at_any_byte_of_the_handshake_is_a_failed_attempt() {
         let most = Arc::new(Mutex::new(0));
         let limit = most.clone();
         let proxy = TlsPeer::start(move |_, client| {
-            let limit = *limit.lock().unwrap();
-            let server = TcpStream::connect(upstream).unwrap();
-            let (mut from, mut to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
-            let upwards = thread::Builder::new()
-                .name("upwards".to_owned())
-                .spawn(move || std::io::copy(&mut from, &mut to))
-                .unwrap();
-            let _ = std::io::copy(&mut (&server).take(limit), &mut &client);
-            let _ = client.shutdown(Shutdown::Both);
-            let _ = server.shutdown(Shutdown::Both);
-            let _ = upwards.join();
+            pass_on(&client, upstream, u64::MAX, *limit.lock().unwrap());
         });
         let mut failed = 0;
         for bytes in (0..).step_by(31) {
@@ -518,5 +528,124 @@ fn a_server_of_tls_1_2_alone_is_served_too_and_refused_where_it_is_too_old() {
         let error = cause(options().min_tls_version(TlsVersion::V1_3));
         assert_eq!(error.kind(), ErrorKind::Tls);
         assert!(error.to_string().contains("version"), "{error}");
+    });
+}
+
+/// A server that logs a client in, waits for its SUB and for the gate, says this and then nothing;
+/// it reads nothing more.
+fn deaf(authority: &Authority, said: Vec<u8>, gate: &Gate, end: &Gate) -> TlsPeer {
+    let accept = acceptor(authority, &authority.server(), None);
+    let (gate, end) = (gate.clone(), end.clone());
+    TlsPeer::start(move |_, stream| {
+        let Some((mut tls, _)) = welcome(&accept, stream, &info("")) else { return };
+        let mut heard = Vec::new();
+        let mut chunk = [0; 256];
+        while !heard.ends_with(b"SUB a 1\r\n") {
+            match tls.read(&mut chunk) {
+                Ok(count @ 1..) => heard.extend_from_slice(&chunk[..count]),
+                _ => return,
+            }
+        }
+        gate.wait(LONG);
+        let _ = tls.write_all(&said);
+        end.wait(LONG);
+    })
+}
+
+#[test]
+fn reading_goes_on_while_the_server_takes_nothing() {
+    within(LONG, "deaf", || {
+        const COUNT: usize = 2_000;
+        let authority = Authority::new();
+        let (full, end) = (Gate::new(), Gate::new());
+        let said = format!("MSG a 1 1024\r\n{}\r\n", "x".repeat(1_024)).repeat(COUNT);
+        let peer = deaf(&authority, said.into_bytes(), &full, &end);
+        let connection = options(&peer.address())
+            .root_certificates_file(&authority.file)
+            .outbox_policy(OutboxPolicy::Error)
+            .no_reconnect()
+            .connect()
+            .unwrap();
+        let subscription = connection.subscribe("a").unwrap();
+        let payload = vec![0; 64 * 1024];
+        let error = (0..10_000).find_map(|_| connection.publish("b", &payload).err());
+        assert_eq!(error.expect("the outbox fills").kind(), ErrorKind::OutboxFull);
+        full.open();
+        for _ in 0..COUNT {
+            assert_eq!(subscription.next_timeout(LIMIT).unwrap().payload().len(), 1_024);
+        }
+        assert!(connection.pending_out().1 > 0, "nothing of it was taken");
+        end.open();
+        connection.close();
+    });
+}
+
+#[test]
+fn a_server_that_takes_nothing_is_left_at_the_write_time_out() {
+    within(LONG, "write time-out", || {
+        let authority = Authority::new();
+        let (gate, end) = (Gate::new(), Gate::new());
+        let peer = deaf(&authority, Vec::new(), &gate, &end);
+        let connection = options(&peer.address())
+            .root_certificates_file(&authority.file)
+            .socket_write_timeout(Duration::from_millis(300))
+            .no_reconnect()
+            .connect()
+            .unwrap();
+        let _subscription = connection.subscribe("a").unwrap();
+        let payload = vec![0; 64 * 1024];
+        let error = (0..10_000).find_map(|_| connection.publish("b", &payload).err());
+        assert!(error.is_some());
+        let cause = connection.wait_closed(LIMIT).unwrap().expect("a cause");
+        assert_eq!(cause.kind(), ErrorKind::WriteTimeout, "{cause}");
+        gate.open();
+        end.open();
+    });
+}
+
+#[test]
+fn messages_of_a_connection_that_is_cut_again_and_again_arrive_once_and_in_order() {
+    within(LONG, "cuts", || {
+        const CUTS: usize = 12;
+        const COUNT: u32 = 40_000;
+        let authority = Authority::new();
+        let certificate = authority.server();
+        let server = NatsServer::start(&Config::new().extra(&certificate.tls_block("")));
+        let upstream = server.client_address();
+        let proxy = TlsPeer::start(move |number, client| {
+            let upwards = if number < CUTS { 20_000 + 7_919 * number as u64 } else { u64::MAX };
+            pass_on(&client, upstream, upwards, u64::MAX);
+        });
+        let connect = |url: &str| {
+            let options = options(url).root_certificates_file(&authority.file);
+            let options = options.reconnect_wait(Duration::from_millis(5));
+            options.reconnect_jitter_tls(Duration::from_millis(2)).connect().unwrap()
+        };
+        let receiver = connect(&server.url());
+        let all = receiver.subscribe("n").unwrap();
+        receiver.flush().unwrap();
+        let sender = connect(&proxy.address());
+        for number in 0..COUNT {
+            sender.publish("n", format!("{number:0100}")).unwrap();
+        }
+        // What is left of the buffer follows with the connection that is not cut.
+        let flushed = poll(LIMIT, || sender.flush_timeout(LIMIT).ok());
+        assert!(flushed.is_some());
+        sender.publish("n", format!("{COUNT:0100}")).unwrap();
+        let mut last = None;
+        let mut received = 0;
+        while last != Some(COUNT) {
+            let message = all.next_timeout(LIMIT).unwrap();
+            let number = message.text().unwrap().parse().unwrap();
+            assert!(last < Some(number), "{number} behind {last:?}");
+            last = Some(number);
+            received += 1;
+        }
+        let statistics = sender.statistics();
+        println!("{received} of {COUNT} received, {} reconnects", statistics.reconnects());
+        // How far a cut connection got is the system's affair; that there were some is ours.
+        assert!(statistics.reconnects() >= 3 && received > 1);
+        sender.close();
+        receiver.close();
     });
 }
