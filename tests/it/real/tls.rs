@@ -113,7 +113,7 @@ fn tls_may_come_before_info() {
 }
 
 #[test]
-fn both_versions_of_tls_work_and_one_that_is_too_old_is_refused() {
+fn a_server_of_tls_1_3_alone_is_served() {
     within(LONG, "versions", || {
         let authority = Authority::new();
         let newest = server(&authority, "min_version: \"1.3\"");
