@@ -441,6 +441,7 @@ mod tests {
 
     #[test]
     fn tls_is_inherited_by_what_is_discovered_and_wanted_by_what_is_configured() {
+        assert!(pool("a,tls://b", None).wants_tls());
         let mut pool = pool("u:p@a", None);
         let list = ["10.0.0.2:4222".to_owned()];
         pool.succeeded(&url("u:p@a"));
@@ -454,7 +455,6 @@ mod tests {
         assert_eq!(names, ["a", "a"]);
         assert!(next.iter().all(|url| url.user_info().is_some()));
         assert!(!pool.wants_tls(), "no configured URL asks for it");
-        assert!(super::tests::pool("a,tls://b", None).wants_tls());
     }
 
     #[test]

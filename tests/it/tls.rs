@@ -486,7 +486,12 @@ fn new_keys_go_through_a_connection_and_a_renegotiation_ends_it() {
             // What it reads together with a command is dropped.
             if command == "r" {
                 server.wait("HelloRequest", 1);
-                connection.publish("b", "too late").unwrap();
+                // The first write behind it fails.
+                let closed = poll(LIMIT, || {
+                    let _ = connection.publish("b", "too late");
+                    connection.is_closed().then_some(())
+                });
+                assert!(closed.is_some(), "{connection:?}");
                 let cause = connection.wait_closed(LIMIT).unwrap().expect("a cause");
                 assert_eq!(cause.kind(), ErrorKind::Tls, "{cause}");
                 continue;
