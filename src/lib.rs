@@ -242,6 +242,32 @@
 //! [`credentials_source`]: OptionsBuilder::credentials_source
 //! [`ignore_authorization_abort`]: OptionsBuilder::ignore_authorization_abort
 //!
+//! # TLS
+//!
+//! TLS is that of the system (feature `tls`, on by default), from version 1.2 on. It is wanted if
+//! the URL of any configured server is `tls://`, or by an option that says so or makes sense with
+//! it only: `require_tls`, `tls_first`, root certificates, a client certificate. Then there is TLS
+//! or no connection. Where nobody wants it the server decides: one that requires it gets it,
+//! verified as ever.
+//!
+//! | server says | TLS wanted | nobody asked |
+//! | --- | --- | --- |
+//! | nothing of TLS | refused | in clear |
+//! | TLS is available | TLS | in clear |
+//! | TLS is required | TLS | TLS |
+//!
+//! * The certificate must be for the host of the URL. Servers that were discovered over TLS must
+//!   have TLS; a bare address is verified against the name through which it was learned, an
+//!   announced name against itself. User and password of a URL go only to a server that is
+//!   verified under the same name, those of the options to every server.
+//! * Before TLS nothing is sent, and nothing that was said is believed that could lead astray: not
+//!   addresses, not limits, not a refusal. The server says them again.
+//! * Certificates and keys from files are read again at each attempt to connect.
+//! * What fails is an error of kind [`Tls`](ErrorKind::Tls) that says which check it was. A
+//!   handshake that never ends costs the connect time-out.
+//! * Messages that were encrypted and not yet sent are lost with the connection (at most 64 KiB or
+//!   one message), as what the operating system had taken is.
+//!
 //! # Threads and blocking
 //!
 //! A connection has three threads, `nats-N-reader`, `nats-N-flusher` and `nats-N-callback` (N is
@@ -373,9 +399,7 @@
 //!
 //! # Not here
 //!
-//! Not yet: TLS, WebSocket, JetStream, Key-Value, Object Store and services. A server that requires
-//! TLS is refused with an error of kind [`Tls`](ErrorKind::Tls); credentials are never sent to it
-//! in clear.
+//! Not yet: WebSocket, JetStream, Key-Value, Object Store and services.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -442,6 +466,8 @@ pub use crate::subscriptions::{
 };
 pub use crate::trace::{TraceStep, TraceStepKind};
 pub use crate::transport::ResolveMode;
+#[cfg(feature = "tls")]
+pub use crate::transport::TlsVersion;
 
 /// The README's programs, compiled with the documentation tests.
 #[cfg(doctest)]

@@ -47,6 +47,9 @@ pub(crate) enum Rank {
     Hooks,
     /// Events that wait for a listener.
     Events,
+    /// The TLS session of a stream: never held while the socket is read or written.
+    #[cfg_attr(not(feature = "tls"), allow(dead_code))]
+    Session,
     /// Host names that are being looked up.
     Lookups,
     /// A leaf: nothing is taken while it is held.

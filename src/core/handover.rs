@@ -31,7 +31,7 @@ pub(super) fn go_live(
     until: Option<Instant>,
     trace: &Trace<'_>,
 ) -> Result<(Link, Parser)> {
-    let LoggedIn { url, stream, mut parser, info } = login;
+    let LoggedIn { url, stream, tls, mut parser, info } = login;
     let subscriptions = announce(core, &*stream, &mut parser, until)?;
     trace.step(|| TraceStepKind::SubscriptionsWritten { subscriptions });
     let mut life = core.life();
@@ -53,13 +53,14 @@ pub(super) fn go_live(
         peer: stream.peer_addr(),
         stream: Arc::clone(&stream),
         url: url.clone(),
+        tls,
     };
     life.link = Some(link.clone());
     life.status = ConnectionStatus::Connected;
     life.connected_at = Some(Instant::now());
     // From here on `close` finds the stream in `life`.
     core.cancel.watch(None);
-    life.pool.succeeded(&url);
+    life.pool.succeeded(&if tls { url.over_tls() } else { url });
     life.info = Arc::new(info);
     core.counters.connects.add(1);
     let limits = core.server_limits(&life.info);

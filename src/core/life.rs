@@ -71,6 +71,7 @@ pub(crate) struct Link {
     pub(crate) url: ServerUrl,
     pub(crate) local: Option<SocketAddr>,
     pub(crate) peer: Option<SocketAddr>,
+    pub(crate) tls: bool,
 }
 
 /// The data of a connection's life.

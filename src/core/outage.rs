@@ -197,7 +197,7 @@ fn length(core: &Core, pause: Pause) -> Duration {
 fn jitter(core: &Core) -> Duration {
     let mut life = core.life();
     let config = &core.config;
-    let tls = life.pool.has_tls();
+    let tls = core.config.tls.wanted() || life.pool.has_tls();
     let most = if tls { config.reconnect_jitter_tls } else { config.reconnect_jitter };
     Duration::from_nanos(match u64::try_from(most.as_nanos()).unwrap_or(u64::MAX) {
         0 => 0,

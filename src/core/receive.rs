@@ -6,7 +6,6 @@
 use std::time::{Duration, Instant};
 
 use super::departure::Departure;
-use super::flusher::is_wait;
 use super::keepalive::{Idle, KeepAlive};
 use super::life::Link;
 use super::notice::{ConnectionEventKind, ErrorNotice};
@@ -16,6 +15,7 @@ use crate::protocol::{Delivery, Parser, ServerInfoUpdate, ServerOp};
 use crate::server_error::{RefusedOperation, ServerError, ServerErrorKind};
 use crate::subscriptions::{ConsumerView, EndReason, Routed, Router, Subscriber, Target};
 use crate::sync::Arc;
+use crate::transport::is_wait;
 
 /// Reads until the connection ends, and says why. What the server said with `-ERR` is the cause,
 /// not the end of the stream that follows it.
@@ -74,12 +74,18 @@ impl Receiver<'_> {
             match self.link.stream.read(self.parser.space(), slice) {
                 Ok(0) => return Error::new(ErrorKind::Io, "the server closed the connection"),
                 Ok(count) => {
+                    if self.link.stream.asks_for_write() {
+                        self.core.outbox.write_held_back();
+                    }
                     self.parser.filled(count);
                     keep_alive.bytes_arrived();
                     idle_since = Instant::now();
                     wait = interval;
                 }
                 Err(error) if is_wait(&error) => {
+                    if self.link.stream.asks_for_write() {
+                        self.core.outbox.write_held_back();
+                    }
                     let Some(interval) = interval else { continue };
                     let left = interval.saturating_sub(idle_since.elapsed());
                     // A signal, or a kernel that is early, ends the wait but not the interval.

@@ -98,10 +98,13 @@ pub(crate) struct Pool {
     current: Option<ServerUrl>,
     /// The errors of servers given up in this outage.
     given_up: Vec<ConnectAttempt>,
+    /// The URL of a configured server asks for TLS. It stays so when that server is given up.
+    wants_tls: bool,
 }
 
 impl Pool {
     pub(crate) fn new(urls: Vec<ServerUrl>, policy: PoolPolicy, random: Random<'_>) -> Self {
+        let wants_tls = urls.iter().any(ServerUrl::is_tls);
         let mut pool = Self {
             servers: configured(urls),
             policy,
@@ -111,6 +114,7 @@ impl Pool {
             hold_first: false,
             current: None,
             given_up: Vec::new(),
+            wants_tls,
         };
         pool.shuffle(random);
         pool
@@ -119,6 +123,8 @@ impl Pool {
     /// Puts other configured servers in place of all. Those that were there before keep their
     /// counters, and their refusal if they are asked for with the same user information.
     pub(crate) fn replace(&mut self, urls: Vec<ServerUrl>, random: Random<'_>) {
+        // A program that has asked for TLS once does not lose it by naming servers without it.
+        self.wants_tls |= urls.iter().any(ServerUrl::is_tls);
         let mut servers = configured(urls);
         for server in &mut servers {
             let Some(known) = self.find(&server.url) else { continue };
@@ -199,7 +205,8 @@ impl Pool {
         self.attempt.saturating_add(1)
     }
 
-    /// The handshake with this server completed.
+    /// The handshake with this server completed. The URL says whether it was over TLS: the servers
+    /// that are learned through it inherit that.
     pub(crate) fn succeeded(&mut self, url: &ServerUrl) {
         self.current = Some(url.clone());
         for server in &mut self.servers {
@@ -353,9 +360,15 @@ impl Pool {
         self.servers.len()
     }
 
-    /// Whether any server is spoken to over TLS, which chooses the jitter.
+    /// Whether any server is, or the last one was, spoken to over TLS, which chooses the jitter.
     pub(crate) fn has_tls(&self) -> bool {
-        self.servers.iter().any(|server| server.url.is_tls())
+        let mut urls = self.servers.iter().map(|server| &server.url).chain(&self.current);
+        urls.any(ServerUrl::is_tls)
+    }
+
+    /// Whether the URL of any configured server asks for TLS, which all servers must then have.
+    pub(crate) fn wants_tls(&self) -> bool {
+        self.wants_tls
     }
 
     fn position(&self, url: &ServerUrl) -> Option<usize> {
@@ -521,6 +534,29 @@ mod tests {
         assert_eq!(changed.removed, ["nats://10.0.0.2:4222"]);
         assert_eq!(pool.discovered_urls(), ["nats://10.0.0.3:4222"]);
         assert!(pool.accept(&[], None).is_empty());
+    }
+
+    #[test]
+    fn tls_is_inherited_by_what_is_discovered_and_wanted_by_what_is_configured() {
+        let mut mixed = pool("a,tls://b", Some(1));
+        mixed.failed(&url("b"), &refused());
+        assert_eq!(mixed.len(), 1);
+        assert!(mixed.wants_tls(), "giving the server up does not give TLS up");
+        mixed.replace(ServerUrl::parse_list("c").expect("a list"), &mut || 0);
+        assert!(mixed.wants_tls(), "and naming others does not");
+        let mut pool = pool("u:p@a", None);
+        let list = ["10.0.0.2:4222".to_owned()];
+        pool.succeeded(&url("u:p@a"));
+        assert!(!pool.has_tls());
+        pool.succeeded(&url("u:p@a").over_tls());
+        assert!(pool.has_tls(), "the jitter is that of TLS");
+        assert_eq!(pool.accept(&list, None).added, ["tls://10.0.0.2:4222"]);
+        pool.begin_outage(None, &mut || 0);
+        let next: Vec<_> = (0..2).map_while(|_| pool.next()).map(|next| next.url).collect();
+        let names: Vec<_> = next.iter().map(ServerUrl::tls_name).collect();
+        assert_eq!(names, ["a", "a"]);
+        assert!(next.iter().all(|url| url.user_info().is_some()));
+        assert!(!pool.wants_tls(), "no configured URL asks for it");
     }
 
     #[test]

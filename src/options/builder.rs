@@ -19,7 +19,7 @@ use crate::protocol::Limits;
 use crate::server_list::{self, ServerList};
 use crate::server_url::ServerUrl;
 use crate::subscriptions::PendingLimits;
-use crate::transport::TcpOptions;
+use crate::transport::{TcpOptions, TlsSettings};
 
 /// Connects with default options to the first of the servers that accepts.
 ///
@@ -107,6 +107,7 @@ impl Default for OptionsBuilder {
             // What the kernel holds for a dead peer is what a loss can swallow unseen.
             tcp: TcpOptions { send_buffer: Some(256 * 1024), ..TcpOptions::default() },
             watch: Watch::default(),
+            tls: TlsSettings::default(),
         };
         Self { servers: Vec::new(), config, sinks: Vec::new(), hears_errors: false }
     }

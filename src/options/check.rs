@@ -72,6 +72,7 @@ pub(crate) fn check(config: &Config) -> Result<()> {
         return bad("name holds a NUL, which a thread name cannot hold".to_owned());
     }
     config.authorization.check()?;
+    config.tls.check()?;
     check_inbox_prefix(&config.inbox_prefix)?;
     let (prefix, line) = (config.inbox_prefix.len(), config.outbox.control_line);
     if prefix.saturating_add(AROUND_PREFIX) > line {

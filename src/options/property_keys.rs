@@ -34,13 +34,9 @@ pub(super) enum Meaning {
     Only(bool, &'static str),
     /// Cannot be said in a properties file; the text says what to use.
     Instead(&'static str),
-    /// Will set the option that the text names.
-    Later(&'static str),
-    /// A switch that will be the option that the text names; off is accepted.
-    LaterSwitch(&'static str),
 }
 
-use Meaning::{Always, Instead, Later, LaterSwitch, Only, Set};
+use Meaning::{Always, Instead, Only, Set};
 
 const fn key(name: &'static str, meaning: Meaning) -> Key {
     Key { name, meaning }
@@ -120,15 +116,21 @@ pub(super) const KEYS: &[Key] = &[
     key("credential.path", Set(|b, value| Ok(b.credentials_file(value.text)))),
     #[cfg(not(feature = "nkeys"))]
     key("credential.path", Instead("the feature nkeys and OptionsBuilder::credentials_file")),
-    key("secure", LaterSwitch("OptionsBuilder::require_tls")),
-    key("opentls", LaterSwitch("OptionsBuilder::danger_accept_invalid_certs")),
-    key("tls.first", LaterSwitch("OptionsBuilder::tls_first")),
-    key("keyStore", Later("OptionsBuilder::client_certificate_files")),
-    key("keyStorePassword", Later("OptionsBuilder::client_certificate_files")),
-    key("trustStore", Later("OptionsBuilder::root_certificates_file")),
-    key("trustStorePassword", Later("OptionsBuilder::root_certificates_file")),
-    key("tls.algorithm", Later("OptionsBuilder::require_tls")),
-    key("ssl.context.factory.class", Later("OptionsBuilder::root_certificates_file")),
+    #[cfg(feature = "tls")]
+    key("secure", Set(|b, v| v.flag(b, |b, on| b.config.tls.require = on))),
+    #[cfg(not(feature = "tls"))]
+    key("secure", Only(false, "the feature tls and OptionsBuilder::require_tls")),
+    #[cfg(feature = "tls")]
+    key("tls.first", Set(|b, v| v.flag(b, |b, on| b.config.tls.first = on))),
+    #[cfg(not(feature = "tls"))]
+    key("tls.first", Only(false, "the feature tls and OptionsBuilder::tls_first")),
+    key("opentls", Only(false, "OptionsBuilder::danger_accept_invalid_certs in the program")),
+    key("keyStore", Instead("OptionsBuilder::client_certificate_pkcs12_file")),
+    key("keyStorePassword", Instead("OptionsBuilder::client_certificate_pkcs12_file")),
+    key("trustStore", Instead("OptionsBuilder::root_certificates_file, which is PEM")),
+    key("trustStorePassword", Instead("OptionsBuilder::root_certificates_file, which is PEM")),
+    key("tls.algorithm", Instead("nothing: the algorithms are those of the system")),
+    key("ssl.context.factory.class", Instead("OptionsBuilder::root_certificates_file")),
     key("callback.connection", Instead("OptionsBuilder::connection_listener")),
     key("callback.error", Instead("OptionsBuilder::error_listener")),
     key("read.listener.class", Instead("OptionsBuilder::read_listener")),

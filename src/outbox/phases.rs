@@ -163,12 +163,14 @@ mod tests {
     struct Slot {
         taken: Mutex<Vec<u8>>,
         room: Mutex<VecDeque<io::Result<usize>>>,
+        /// Takes everything, and gives it away with the writes that follow.
+        held: Option<Mutex<Vec<u8>>>,
     }
 
     impl Slot {
         fn new(room: impl IntoIterator<Item = io::Result<usize>>) -> Arc<Self> {
             let room = Mutex::new(Rank::Leaf, room.into_iter().collect());
-            Arc::new(Self { taken: Mutex::new(Rank::Leaf, Vec::new()), room })
+            Arc::new(Self { taken: Mutex::new(Rank::Leaf, Vec::new()), room, held: None })
         }
 
         fn text(&self) -> String {
@@ -186,10 +188,25 @@ mod tests {
         }
 
         fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+            if let Some(held) = &self.held {
+                let room = self.room.lock().pop_front().unwrap_or(Ok(usize::MAX))?;
+                let mut held = held.lock();
+                let count = room.min(held.len());
+                let given: Vec<u8> = held.drain(..count).collect();
+                self.taken.lock().extend_from_slice(&given);
+                // Only what it has taken before is given away: it takes more when that is gone.
+                let accepts = held.is_empty();
+                held.extend_from_slice(if accepts { bytes } else { &[] });
+                return Ok(if accepts { bytes.len() } else { 0 });
+            }
             let count = self.room.lock().pop_front().unwrap_or(Ok(usize::MAX))?;
             let count = count.min(bytes.len());
             self.taken.lock().extend_from_slice(&bytes[..count]);
             Ok(count)
+        }
+
+        fn holds_back(&self) -> bool {
+            self.held.as_ref().is_some_and(|held| !held.lock().is_empty())
         }
 
         fn shutdown(&self) {}
@@ -268,6 +285,51 @@ mod tests {
         let counts = outbox.counts();
         assert_eq!((counts.torn, counts.discarded, counts.messages), (1, 0, 4));
         assert_eq!(outbox.pending(), (0, 0));
+    }
+
+    /// A stream that encrypts.
+    fn holding(room: impl IntoIterator<Item = io::Result<usize>>) -> Arc<Slot> {
+        let mut slot = Arc::into_inner(Slot::new(room)).expect("one reference");
+        slot.held = Some(Mutex::new(Rank::Session, Vec::new()));
+        Arc::new(slot)
+    }
+
+    #[test]
+    fn what_a_stream_holds_back_is_written_before_the_batch_is_done_and_with_no_frame_left() {
+        let outbox = outbox(1 << 20, OutboxPolicy::Error);
+        let stream = holding([Ok(0), Ok(0), Ok(3), Ok(0)]);
+        up(&outbox, 1, &stream);
+        publish(&outbox, "1").expect("room");
+        let batch = outbox.state.lock().take_batch().expect("something to write");
+        outbox.write_inline(batch, Urgency::Now).expect("no error");
+        // The frame counts as written; the bytes wait for the next turn.
+        assert_eq!((stream.text().as_str(), outbox.pending()), ("", (0, 0)));
+        outbox.answer_ping();
+        flush(&outbox);
+        assert_eq!(stream.text(), "PUB a 1\r\n1\r\nPONG\r\n");
+        assert!(outbox.state.lock().take_batch().is_none());
+        // What the stream has of its own is a batch of nothing.
+        let own = stream.held.as_ref().expect("it holds back");
+        own.lock().extend_from_slice(b"key update");
+        flush(&outbox);
+        assert!(stream.text().ends_with("key update"));
+    }
+
+    #[test]
+    fn what_was_encrypted_is_lost_with_its_connection_and_never_sent_twice() {
+        let outbox = outbox(1 << 20, OutboxPolicy::Error);
+        let first = holding([Ok(0), Ok(3), reset()]);
+        up(&outbox, 1, &first);
+        publish(&outbox, "1").expect("room");
+        publish(&outbox, "2").expect("room");
+        flush(&outbox);
+        publish(&outbox, "3").expect("room");
+        let _ = outbox.end(Duration::ZERO);
+        let second = Slot::new([]);
+        up(&outbox, 2, &second);
+        flush(&outbox);
+        assert_eq!(first.text(), "PUB");
+        assert_eq!(second.text(), "PUB a 1\r\n3\r\n");
     }
 
     #[test]

@@ -155,7 +155,7 @@ impl Batch {
         if self.urgent.is_empty() { self.frames.front(self.length) } else { &self.urgent }
     }
 
-    /// So many of `bytes` were given to the kernel.
+    /// So many of `bytes` were taken by the stream.
     pub(crate) fn wrote(&mut self, count: usize) {
         if self.urgent.is_empty() {
             self.frames.advance(count);
@@ -165,8 +165,9 @@ impl Batch {
         }
     }
 
+    /// Nothing is left to write, not even what the stream holds back.
     pub(crate) fn is_done(&self) -> bool {
-        self.urgent.is_empty() && self.length == 0
+        self.urgent.is_empty() && self.length == 0 && !self.stream.holds_back()
     }
 }
 
@@ -229,7 +230,15 @@ impl Outbox {
 impl State {
     /// Nothing waits to be written.
     pub(super) fn is_empty(&self) -> bool {
-        self.pending.is_empty() && self.taken.is_empty() && self.urgent.is_empty()
+        self.pending.is_empty()
+            && self.taken.is_empty()
+            && self.urgent.is_empty()
+            && !self.holds_back()
+    }
+
+    /// The stream has taken bytes, or has some of its own, that the kernel does not have yet.
+    pub(super) fn holds_back(&self) -> bool {
+        self.stream.as_ref().is_some_and(|stream| stream.holds_back())
     }
 
     /// Takes the turn with the next batch, if nobody has it and there is something to write.
@@ -253,7 +262,8 @@ impl State {
             if self.taken.is_empty() {
                 std::mem::swap(&mut self.taken, &mut self.pending);
             }
-            if self.taken.is_empty() {
+            // Without a frame it is a batch of nothing: the write goes on with what is held back.
+            if self.taken.is_empty() && !batch.stream.holds_back() {
                 return None;
             }
             let (length, pings) = self.taken.cut(BATCH_MOST);

@@ -128,7 +128,7 @@ fn folder() -> &'static Path {
             let name = profile.file_name().and_then(|name| name.to_str()).expect("a profile");
             let built = Command::new(cargo)
                 .current_dir(env!("CARGO_MANIFEST_DIR"))
-                .args(["build", "--quiet", "--examples", "--all-features", "--locked"])
+                .args(["build", "--quiet", "--examples", "--features", "testing", "--locked"])
                 .args(["--profile", if name == "debug" { "dev" } else { name }])
                 .arg("--target-dir")
                 .arg(profile.parent().expect("the target folder"))

@@ -45,4 +45,8 @@ mod request_many;
 mod secrets;
 mod support;
 mod tidy;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(feature = "tls")]
+mod tls_throughput;
 mod torn;

@@ -70,6 +70,7 @@ fn asserted() -> Vec<&'static str> {
     names.extend(every!([
         ErrorKind, ConnectionStatus, ConsumerStatus, RefusedOperation, ListenerId, OutboxPolicy,
         ReconnectBuffer, PendingLimits, ResolveMode, RetryConnect,
+        TlsVersion,
     ]: Plain + Copy + Eq + Hash));
     names.extend(every!([ServerErrorKind]: Plain + Clone + Eq + Hash));
     names.extend(every!([SetKey]: Plain + Copy + Eq + Hash));

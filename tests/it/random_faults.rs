@@ -531,7 +531,7 @@ fn the_events_keep_to_their_grammar_under_random_faults() {
     assert!(seeds.len() == 1 || reconnects > SEEDS, "{reconnects} reconnects: hardly any faults");
     assert!(
         failed.is_empty(),
-        "{} of {} seeds failed; replay one with\n  SEED={} cargo test --all-features --test it \
+        "{} of {} seeds failed; replay one with\n  SEED={} cargo test --features testing --test it \
          random_faults\nall: {failed:?}",
         failed.len(),
         seeds.len(),

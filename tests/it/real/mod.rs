@@ -13,6 +13,7 @@
 //! | `cluster` | it is one of three |
 //! | `lame_duck` | it leaves, and the client leaves it first |
 //! | `own_close` | it is left by the program itself |
+//! | `tls`, `tls_refused` | it speaks TLS, with a good certificate or a bad one |
 //! | `old_server` | it is older than the pinned one |
 //! | `statistics` | whatever moves a counter |
 //! | `watching` | nothing special, while a read listener and a trace look on |
@@ -32,6 +33,10 @@ mod permissions;
 mod restart;
 mod signals;
 mod statistics;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(feature = "tls")]
+mod tls_refused;
 mod watching;
 
 use std::ops::Deref;
