@@ -87,6 +87,8 @@ fn parent(words: impl Iterator<Item = String>) -> Result<()> {
     let results = run::run(&settings, |line| eprintln!("{line}"))?;
     if json {
         print!("{}", report::lines(&results));
+        // A person who watches wants the table all the same.
+        eprint!("{}", report::table(&results));
     } else {
         print!("{}", report::table(&results));
     }

@@ -1,17 +1,19 @@
 //! The old blocking crate, `nats` 0.26.
 
-#![allow(deprecated, reason = "that it is deprecated is why it has a successor to be measured against")]
+#![allow(
+    deprecated,
+    reason = "that it is deprecated is why it has a successor to be measured against"
+)]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use nats::{Connection, Handler};
 
 use crate::common;
-use crate::meter::{Latencies, Meter, Outcome, repeat, repeat_timed, resident};
+use crate::meter::{Latencies, Meter, Outcome, repeat, repeat_timed};
 use crate::plan::{ECHO, FEED, NOWHERE, Plan, Result};
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -28,7 +30,6 @@ pub fn run(plan: &Plan) -> Result<Outcome> {
         "wake" => wake(plan),
         "connect" => connects(plan),
         "idle" => idle(plan),
-        "connection-memory" => connection_memory(plan),
         _ => plan.unknown(),
     }
 }
@@ -188,13 +189,4 @@ fn idle(plan: &Plan) -> Result<Outcome> {
     let _handler = connection.subscribe(&Plan::subject(0))?.with_handler(|_| Ok(()));
     connection.flush()?;
     Ok(common::do_nothing(plan))
-}
-
-fn connection_memory(plan: &Plan) -> Result<Outcome> {
-    let _first = connect(plan)?;
-    let before = resident()?;
-    let connections = (0..plan.subs).map(|_| connect(plan)).collect::<Result<Vec<_>>>()?;
-    // Paces: threads that have just been started take their memory.
-    thread::sleep(Duration::from_millis(100));
-    Ok(Outcome::of_value((resident()? - before) / connections.len() as f64))
 }
