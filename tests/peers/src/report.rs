@@ -181,7 +181,8 @@ impl<'a> Report<'a> {
         let (low, high) = interval(&to_best.0);
         let cpu = |name: &str| self.median_of(name, Outcome::cpu_each);
         format!(
-            "{:<28} {:>10} {:>10} {:<8} {:>10} {:>6} [{:>5},{:>6}] {:>2}/{:<2} {:>6} {:>8} {:>6}  {}",
+            "{:<28} {:>10} {:>10} {:<8} {:>10} {:>6} [{:>5},{:>6}] {:>2}/{:<2} {:>6} {:>8} {:>6} \
+             {}",
             self.row.id(),
             self.shown(OURS),
             self.shown(LIMIT),
