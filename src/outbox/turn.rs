@@ -131,7 +131,9 @@ impl Outbox {
             batch.urgent.append(&mut state.urgent);
             state.urgent = batch.urgent;
         }
-        if state.waiting > 0 && bytes > 0 {
+        // Not for each batch: a publisher that is woken for room for a few messages sleeps again at
+        // once, and each time costs two switches of threads.
+        if state.waiting > 0 && bytes > 0 && state.bytes <= self.config.limit / 2 {
             self.room.notify_all();
         }
         // Only whoever ends or closes the connection waits here.
