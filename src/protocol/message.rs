@@ -1,9 +1,10 @@
 //! A message: plain data that holds no connection.
 //!
-//! A received message is two slices of one allocation: the head (subject, reply subject and raw
-//! header block, one behind the other) and the payload. A clone counts up references and copies
-//! nothing. Nothing is validated here: publishing does that. Invariants: the first two parts of
-//! the head are UTF-8, and the lengths lie inside the head.
+//! A received message is one slice of one allocation: subject, reply subject, raw header block and
+//! payload, with what stood between them in the control line. A clone counts up references and
+//! copies nothing. What was made or changed here has its payload and headers beside that slice.
+//! Nothing is validated here: publishing does that. Invariants: subject and reply subject are
+//! UTF-8, and the lengths lie inside the frame.
 
 use std::fmt;
 use std::str::Utf8Error;
@@ -31,18 +32,50 @@ static NO_HEADERS: Headers = Headers::new();
 /// ```
 #[derive(Clone)]
 pub struct Message {
-    head: Bytes,
-    payload: Bytes,
-    subject_len: usize,
-    /// Zero without a reply subject.
-    reply_len: usize,
-    has_reply: bool,
-    /// Whether the rest of the head is a header block as it was received.
-    has_block: bool,
-    parsed: Option<Arc<Parsed>>,
+    frame: Bytes,
+    layout: Layout,
+    extra: Option<Arc<Extra>>,
 }
 
-struct Parsed {
+/// Where the parts of a message lie in its frame, one behind the other.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Layout {
+    pub(crate) subject: usize,
+    /// Zero without a reply subject.
+    pub(crate) reply: usize,
+    /// The header block as it was received; zero without one.
+    pub(crate) block: usize,
+    /// Bytes of the control line between subject and reply subject.
+    pub(crate) between: u8,
+    /// Bytes of the control line behind the names.
+    pub(crate) behind: u8,
+    pub(crate) has_reply: bool,
+    pub(crate) has_block: bool,
+}
+
+impl Layout {
+    fn reply_at(&self) -> usize {
+        self.subject.saturating_add(usize::from(self.between))
+    }
+
+    fn names_end(&self) -> usize {
+        self.reply_at().saturating_add(self.reply)
+    }
+
+    fn block_at(&self) -> usize {
+        self.names_end().saturating_add(usize::from(self.behind))
+    }
+
+    fn payload_at(&self) -> usize {
+        self.block_at().saturating_add(self.block)
+    }
+}
+
+/// What is not in the frame.
+#[derive(Clone, Default)]
+struct Extra {
+    /// In place of the end of the frame.
+    payload: Option<Bytes>,
     headers: Headers,
     status: Option<Status>,
 }
@@ -50,41 +83,42 @@ struct Parsed {
 impl Message {
     /// A message without reply subject and headers.
     pub fn new(subject: impl AsRef<str>, payload: impl Into<Bytes>) -> Self {
-        let head = Bytes::copy_from_slice(subject.as_ref().as_bytes());
-        Self {
-            subject_len: head.len(),
-            head,
-            payload: payload.into(),
-            reply_len: 0,
-            has_reply: false,
-            has_block: false,
-            parsed: None,
-        }
+        let frame = Bytes::copy_from_slice(subject.as_ref().as_bytes());
+        let layout = Layout { subject: frame.len(), ..Layout::default() };
+        let payload = Some(payload.into()).filter(|payload: &Bytes| !payload.is_empty());
+        let extra = payload.map(|payload| {
+            Arc::new(Extra { payload: Some(payload), headers: Headers::new(), status: None })
+        });
+        Self { frame, layout, extra }
     }
 
     /// The same message with this reply subject.
     #[must_use]
     pub fn with_reply(mut self, reply: impl AsRef<str>) -> Self {
         let reply = reply.as_ref();
+        self.payload_out();
         let block = self.raw_headers().unwrap_or_default();
-        self.head = [self.subject().as_bytes(), reply.as_bytes(), block].concat().into();
-        self.reply_len = reply.len();
-        self.has_reply = true;
+        self.frame = [self.subject().as_bytes(), reply.as_bytes(), block].concat().into();
+        self.layout =
+            Layout { reply: reply.len(), between: 0, behind: 0, has_reply: true, ..self.layout };
         self
     }
 
     /// The same message with these headers in place of its own.
     #[must_use]
     pub fn with_headers(mut self, headers: Headers) -> Self {
-        self.head.truncate(self.subject_len.saturating_add(self.reply_len));
-        self.has_block = false;
-        let status = self.status().cloned();
-        self.parsed = if headers.is_empty() && status.is_none() {
-            None
-        } else {
-            Some(Arc::new(Parsed { headers, status }))
-        };
+        self.payload_out().headers = headers;
+        self.frame.truncate(self.layout.names_end());
+        self.layout = Layout { block: 0, behind: 0, has_block: false, ..self.layout };
         self
+    }
+
+    /// Takes the payload out of the frame, if it is there.
+    fn payload_out(&mut self) -> &mut Extra {
+        let payload = self.payload_bytes();
+        let extra = Arc::make_mut(self.extra.get_or_insert_default());
+        extra.payload = Some(payload);
+        extra
     }
 
     /// The same message with one more header line.
@@ -100,27 +134,37 @@ impl Message {
 
     /// The subject. Where a received one was no UTF-8, the wrong bytes are replaced by U+FFFD.
     pub fn subject(&self) -> &str {
-        self.text_at(0, self.subject_len)
+        self.text_at(0, self.layout.subject)
     }
 
     /// The subject to answer to.
     pub fn reply(&self) -> Option<&str> {
-        self.has_reply.then(|| self.text_at(self.subject_len, self.reply_len))
+        self.layout.has_reply.then(|| self.text_at(self.layout.reply_at(), self.layout.reply))
     }
 
     /// The headers; empty if there are none.
     pub fn headers(&self) -> &Headers {
-        self.parsed.as_ref().map_or(&NO_HEADERS, |parsed| &parsed.headers)
+        self.extra.as_ref().map_or(&NO_HEADERS, |extra| &extra.headers)
     }
 
     /// The payload.
     pub fn payload(&self) -> &[u8] {
-        &self.payload
+        match self.made_payload() {
+            Some(payload) => payload,
+            None => self.frame.get(self.layout.payload_at()..).unwrap_or_default(),
+        }
+    }
+
+    fn made_payload(&self) -> Option<&Bytes> {
+        self.extra.as_ref()?.payload.as_ref()
     }
 
     /// The payload as a counted reference, without a copy.
     pub fn payload_bytes(&self) -> Bytes {
-        self.payload.clone()
+        match self.made_payload() {
+            Some(payload) => payload.clone(),
+            None => self.frame.slice(self.layout.payload_at().min(self.frame.len())..),
+        }
     }
 
     /// The payload as text.
@@ -129,30 +173,31 @@ impl Message {
     ///
     /// The place of the first byte that is no UTF-8.
     pub fn text(&self) -> Result<&str, Utf8Error> {
-        std::str::from_utf8(&self.payload)
+        std::str::from_utf8(self.payload())
     }
 
     /// The status, if the server made this message in place of a publisher.
     pub fn status(&self) -> Option<&Status> {
-        self.parsed.as_ref()?.status.as_ref()
+        self.extra.as_ref()?.status.as_ref()
     }
 
     /// The header block byte for byte as it was received; `None` for a message made here.
     pub fn raw_headers(&self) -> Option<&[u8]> {
-        if !self.has_block {
+        if !self.layout.has_block {
             return None;
         }
-        self.head.get(self.subject_len.saturating_add(self.reply_len)..)
+        self.frame.get(self.layout.block_at()..self.layout.payload_at())
     }
 
     /// What the message counts against limits of pending bytes: payload and header block.
     pub fn size(&self) -> usize {
-        let block = match self.raw_headers() {
-            Some(block) => block.len(),
-            None if self.headers().is_empty() => 0,
-            None => self.headers().encoded_len(),
+        let block = match &self.extra {
+            Some(extra) if !self.layout.has_block && !extra.headers.is_empty() => {
+                extra.headers.encoded_len()
+            }
+            _ => self.layout.block,
         };
-        block.saturating_add(self.payload.len())
+        block.saturating_add(self.payload().len())
     }
 
     #[cfg(test)]
@@ -163,70 +208,57 @@ impl Message {
         header_block: Option<Bytes>,
         payload: Bytes,
     ) -> (Self, Option<String>) {
-        let reply_len = reply.as_ref().map(Bytes::len);
-        let header_len = header_block.as_ref().map(Bytes::len);
-        let subject_len = subject.len();
+        let layout = Layout {
+            subject: subject.len(),
+            reply: reply.as_ref().map_or(0, Bytes::len),
+            block: header_block.as_ref().map_or(0, Bytes::len),
+            has_reply: reply.is_some(),
+            has_block: header_block.is_some(),
+            ..Layout::default()
+        };
         let reply = reply.unwrap_or_default();
         let block = header_block.unwrap_or_default();
-        let head = [subject, reply, block].concat().into();
-        Self::assemble(head, payload, subject_len, reply_len, header_len)
+        Self::received_frame([subject, reply, block, payload].concat().into(), layout)
     }
 
-    /// A received message from one slice that holds subject, reply, headers and payload.
-    pub(crate) fn received_frame(
-        mut frame: Bytes,
-        subject_len: usize,
-        reply_len: Option<usize>,
-        header_len: Option<usize>,
-    ) -> (Self, Option<String>) {
-        let head_len = subject_len + reply_len.unwrap_or(0) + header_len.unwrap_or(0);
-        let head = frame.split_to(head_len.min(frame.len()));
-        Self::assemble(head, frame, subject_len, reply_len, header_len)
+    /// A received message whose names are ASCII, and which has no header block.
+    pub(crate) fn received_plain(frame: Bytes, layout: Layout) -> Self {
+        Self { frame, layout, extra: None }
     }
 
-    fn assemble(
-        head: Bytes,
-        payload: Bytes,
-        subject_len: usize,
-        reply_len: Option<usize>,
-        header_len: Option<usize>,
-    ) -> (Self, Option<String>) {
-        let mut message = Self {
-            head,
-            payload,
-            subject_len,
-            reply_len: reply_len.unwrap_or(0),
-            has_reply: reply_len.is_some(),
-            has_block: header_len.is_some(),
-            parsed: None,
-        };
+    /// A received message, and the first fault of its header block.
+    pub(crate) fn received_frame(frame: Bytes, layout: Layout) -> (Self, Option<String>) {
+        let mut message = Self { frame, layout, extra: None };
         message.make_text();
         let Some(block) = message.raw_headers() else { return (message, None) };
         let read = headers::read(block);
         if !read.headers.is_empty() || read.status.is_some() {
-            message.parsed = Some(Arc::new(Parsed { headers: read.headers, status: read.status }));
+            let extra = Extra { payload: None, headers: read.headers, status: read.status };
+            message.extra = Some(Arc::new(extra));
         }
         (message, read.fault)
     }
 
     /// Replaces what is no UTF-8 in the subjects, so that the first invariant holds.
     fn make_text(&mut self) {
-        let (subject, rest) = self.head.split_at_checked(self.subject_len).unwrap_or_default();
-        let (reply, block) = rest.split_at_checked(self.reply_len).unwrap_or_default();
+        let layout = self.layout;
+        let part = |from, to| self.frame.get(from..to).unwrap_or_default();
+        let subject = part(0, layout.subject);
+        let reply = part(layout.reply_at(), layout.names_end());
         if std::str::from_utf8(subject).is_ok() && std::str::from_utf8(reply).is_ok() {
             return;
         }
         let subject = String::from_utf8_lossy(subject);
         let reply = String::from_utf8_lossy(reply);
-        let (subject_len, reply_len) = (subject.len(), reply.len());
-        let head = [subject.as_bytes(), reply.as_bytes(), block].concat();
-        self.head = head.into();
-        self.subject_len = subject_len;
-        self.reply_len = reply_len;
+        let rest = part(layout.block_at(), self.frame.len());
+        let frame = [subject.as_bytes(), reply.as_bytes(), rest].concat();
+        self.layout =
+            Layout { subject: subject.len(), reply: reply.len(), between: 0, behind: 0, ..layout };
+        self.frame = frame.into();
     }
 
     fn text_at(&self, start: usize, len: usize) -> &str {
-        let part = self.head.get(start..start.saturating_add(len)).unwrap_or_default();
+        let part = self.frame.get(start..start.saturating_add(len)).unwrap_or_default();
         std::str::from_utf8(part).unwrap_or_default()
     }
 }
@@ -238,7 +270,7 @@ impl fmt::Debug for Message {
             .field("subject", &self.subject())
             .field("reply", &self.reply())
             .field("headers", &self.headers().len())
-            .field("payload_len", &self.payload.len())
+            .field("payload_len", &self.payload().len())
             .field("status", &self.status())
             .finish()
     }
@@ -256,7 +288,7 @@ mod tests {
     fn a_message_is_plain_data_for_any_thread() {
         fn plain<T: Send + Sync + Clone + 'static>() {}
         plain::<Message>();
-        assert!(size_of::<Message>() <= 96, "{}", size_of::<Message>());
+        assert!(size_of::<Message>() <= 72, "{}", size_of::<Message>());
     }
 
     #[test]
@@ -301,8 +333,17 @@ mod tests {
     #[test]
     fn a_subject_that_is_no_text_is_replaced_and_the_rest_survives() {
         let block = b"NATS/1.0\r\nA: b\r\n\r\n";
-        let frame = [&b"s\xffr\xc3"[..], block, b"pay\xff"].concat();
-        let (message, fault) = Message::received_frame(frame.into(), 2, Some(2), Some(block.len()));
+        let frame = [&b"s\xff 1 r\xc3 5\n"[..], block, b"pay\xff"].concat();
+        let layout = Layout {
+            subject: 2,
+            reply: 2,
+            block: block.len(),
+            between: 3,
+            behind: 3,
+            has_reply: true,
+            has_block: true,
+        };
+        let (message, fault) = Message::received_frame(frame.into(), layout);
         assert_eq!(fault, None);
         assert_eq!((message.subject(), message.reply()), ("s\u{fffd}", Some("r\u{fffd}")));
         assert_eq!(message.headers().get("A"), Some("b"));
@@ -312,7 +353,8 @@ mod tests {
 
     #[test]
     fn a_character_cut_in_two_by_the_border_of_subject_and_reply_is_replaced_in_both() {
-        let (message, _) = Message::received_frame(bytes(b"\xc3\xbc"), 1, Some(1), None);
+        let (message, _) =
+            Message::received(bytes(b"\xc3"), Some(bytes(b"\xbc")), None, bytes(b""));
         assert_eq!((message.subject(), message.reply()), ("\u{fffd}", Some("\u{fffd}")));
     }
 
