@@ -16,8 +16,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::{Message, check_subscribe};
 use crate::subscription::check_max;
 use crate::subscriptions::{
-    Consumer, ConsumerStatus, ConsumerView, EndReason, Inbox, Item, PendingLimits, Rest,
-    SealedConsumer, Subscriber, SubscriptionEnd, Target, deliver, end_inbox,
+    Consumer, ConsumerStatus, ConsumerView, EndReason, Inbox, PendingLimits, Rest, SealedConsumer,
+    Subscriber, SubscriptionEnd, Target, Work, deliver, end_inbox,
 };
 use crate::sync::{Arc, Mutex, Rank, guarded};
 
@@ -130,31 +130,10 @@ impl Connection {
 }
 
 /// The body of a dispatcher's thread.
-fn run(core: &Arc<Core>, shared: &Shared, mut default: impl FnMut(&Connection, Message)) {
+fn run(core: &Arc<Core>, shared: &Shared, default: impl FnMut(&Connection, Message)) {
     let connection = Connection::lend(core);
-    let handle = |Item { subscriber, message }| {
-        let sid = subscriber.sid();
-        // Before the message is handed out: once nothing waits, an ended entry may be swept.
-        let own = shared.take_handler(sid);
-        if subscriber.hand_out(message.size() as u64) {
-            core.tell_recovered(&subscriber);
-        }
-        let fine = match own {
-            None => guarded(|| default(&connection, message)),
-            Some(mut handler) => {
-                let fine = guarded(|| handler(&connection, message));
-                shared.return_handler(sid, handler);
-                fine
-            }
-        };
-        if !fine {
-            core.counters.panics.add(1);
-            let text = format!("a handler of '{}' (sid {sid}) panicked", subscriber.subject());
-            core.exception(Error::new(ErrorKind::UserPanic, text));
-        }
-        subscriber
-    };
-    deliver(&shared.mailbox, handle, |subscriber| core.settle(subscriber));
+    let mut hands = Hands { core, shared, connection, default, own: None };
+    deliver(&shared.mailbox, &mut hands);
     // No handler runs any more, whatever may still be on its way to this queue.
     for subscriber in shared.subscribers() {
         if subscriber.status() == ConsumerStatus::Ended {
@@ -163,6 +142,54 @@ fn run(core: &Arc<Core>, shared: &Shared, mut default: impl FnMut(&Connection, M
     }
     // Handlers are dropped here, on the thread on which they ran, with no lock held.
     guarded(|| drop(shared.take_out(|_| true)));
+}
+
+/// What a dispatcher's thread works with.
+struct Hands<'a, F> {
+    core: &'a Arc<Core>,
+    shared: &'a Shared,
+    connection: Connection,
+    default: F,
+    /// The own handler of the subscription whose messages are handled now.
+    own: Option<Handler>,
+}
+
+impl<F: FnMut(&Connection, Message)> Work for Hands<'_, F> {
+    fn begin(&mut self, subscriber: &Arc<Subscriber>) {
+        // Before a message is handed out: once nothing waits, an ended entry may be swept.
+        self.own = self.shared.take_handler(subscriber.sid());
+    }
+
+    fn handle(&mut self, subscriber: &Arc<Subscriber>, message: Message) {
+        subscriber.hand_out(message.size() as u64);
+        if subscriber.try_recover() {
+            self.core.tell_recovered(subscriber);
+        }
+        let connection = &self.connection;
+        let fine = match &mut self.own {
+            None => guarded(|| (self.default)(connection, message)),
+            Some(handler) => guarded(|| handler(connection, message)),
+        };
+        if !fine {
+            self.core.counters.panics.add(1);
+            let (subject, sid) = (subscriber.subject(), subscriber.sid());
+            let text = format!("a handler of '{subject}' (sid {sid}) panicked");
+            self.core.exception(Error::new(ErrorKind::UserPanic, text));
+        }
+    }
+
+    fn end(&mut self, subscriber: &Arc<Subscriber>, ended: bool) {
+        if let Some(handler) = self.own.take() {
+            self.shared.return_handler(subscriber.sid(), handler);
+        }
+        // The last message may have been handed out while the notice of a slow episode was queued.
+        if subscriber.try_recover() {
+            self.core.tell_recovered(subscriber);
+        }
+        if ended {
+            self.core.settle(subscriber);
+        }
+    }
 }
 
 impl Shared {

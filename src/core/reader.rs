@@ -21,7 +21,7 @@ use super::outage::{first_connect, reconnect};
 use super::receive::receive;
 use super::shared::{Core, closed_error};
 use crate::error::{Error, ErrorKind};
-use crate::subscriptions::{EndReason, Rest, Target, end_inbox};
+use crate::subscriptions::{EndReason, Rest};
 use crate::sync::{Arc, guarded};
 
 /// A connection that lasted so long, or as long as the reconnect wait, did last.
@@ -182,11 +182,8 @@ pub(super) fn finish(core: &Core, cause: Option<Error>) {
     core.requests.end(&closed_error(cause.as_ref()));
     let end = EndReason::Closed(cause.clone());
     for subscriber in core.registry.end_all(end.clone()) {
-        match subscriber.target() {
-            // What has arrived stays readable; a handler is not called any more.
-            Target::Pull(mailbox) => end_inbox(mailbox, end.clone(), Rest::Keep { until: 0 }),
-            Target::Dispatch(_) | Target::Requests => {}
-        }
+        // What has arrived stays readable; a handler is not called any more.
+        subscriber.end_queue(end.clone(), Rest::Keep { until: 0 });
     }
     // Before what waits is thrown away, and again once no barrier can be put up any more.
     core.give_up_barriers();

@@ -147,6 +147,9 @@ impl Receiver<'_> {
             }
         };
         self.router.flush();
+        for subscriber in self.router.completed(&self.core.registry) {
+            self.core.end_subscription(&subscriber, EndReason::Completed);
+        }
         outcome
     }
 

@@ -17,7 +17,7 @@ use crate::protocol::{
     check_subscribe,
 };
 use crate::subscriptions::{
-    ConsumerView, EndReason, PendingLimits, Rest, Slot, Subscriber, Target, end_inbox,
+    ConsumerView, EndReason, PendingLimits, Rest, Slot, Subscriber, Target,
 };
 use crate::sync::Arc;
 
@@ -123,15 +123,13 @@ impl Core {
             self.outbox.control(line);
             told = true;
         });
-        if let Target::Pull(mailbox) = subscriber.target() {
-            // Unsubscribing throws away what waits; every other end leaves it readable, with what
-            // is on its way.
-            let rest = match end {
-                EndReason::Unsubscribed => Rest::Drop,
-                _ => Rest::Keep { until: subscriber.admitted() },
-            };
-            end_inbox(mailbox, end, rest);
-        }
+        // Unsubscribing throws away what waits; every other end leaves it readable, with what is on
+        // its way.
+        let rest = match end {
+            EndReason::Unsubscribed => Rest::Drop,
+            _ => Rest::Keep { until: subscriber.admitted() },
+        };
+        subscriber.end_queue(end, rest);
         self.settle(subscriber);
         if told {
             self.write(self.outbox.kick(), Urgency::Idle);

@@ -29,7 +29,7 @@ use crate::sync::{self, Arc, Mutex, Rank};
 pub struct Subscription {
     connection: Connection,
     subscriber: Arc<Subscriber>,
-    pub(super) mailbox: Arc<Inbox>,
+    mailbox: Arc<Inbox>,
     /// Why an iterator ended.
     pub(super) last_error: Mutex<Option<Error>>,
     #[cfg(feature = "crossbeam-channel")]
@@ -134,7 +134,7 @@ impl Subscription {
             let text = "a callback that a connection waits for cannot wait without a deadline";
             return self.try_next()?.ok_or_else(|| Error::new(ErrorKind::Misuse, text));
         }
-        self.finish(self.mailbox.pop(None), "no deadline")
+        self.finish(self.mailbox.pop(None, |item| self.count(item)), "no deadline")
     }
 
     /// The next message if one is there. Does not wait.
@@ -143,7 +143,7 @@ impl Subscription {
     ///
     /// Those of [`next`](Self::next).
     pub fn try_next(&self) -> Result<Option<Message>> {
-        match self.mailbox.try_pop() {
+        match self.pop_now() {
             Err(Empty::Timeout) => Ok(None),
             outcome => self.finish(outcome, "now").map(Some),
         }
@@ -195,14 +195,24 @@ impl Subscription {
     /// # fn main() {}
     /// ```
     pub fn next_deadline(&self, deadline: Instant) -> Result<Message> {
-        self.finish(self.mailbox.pop(Some(deadline)), "the deadline")
+        self.finish(self.mailbox.pop(Some(deadline), |item| self.count(item)), "the deadline")
+    }
+
+    /// What is there, without waiting.
+    pub(super) fn pop_now(&self) -> Result<Item, Empty> {
+        self.mailbox.try_pop(|item| self.count(item))
+    }
+
+    /// Counts a message that leaves the queue, with the queue locked.
+    fn count(&self, item: &Item) {
+        self.subscriber.hand_out(item.message.size() as u64);
     }
 
     pub(super) fn finish(&self, outcome: Result<Item, Empty>, by: &str) -> Result<Message> {
         match outcome {
-            Ok(Item { subscriber, message }) => {
-                if subscriber.hand_out(message.size() as u64) {
-                    self.connection.core().tell_recovered(&subscriber);
+            Ok(Item { message, .. }) => {
+                if self.subscriber.try_recover() {
+                    self.connection.core().tell_recovered(&self.subscriber);
                 }
                 Ok(message)
             }

@@ -71,7 +71,7 @@ impl Iterator for TryIter<'_> {
     type Item = Message;
 
     fn next(&mut self) -> Option<Message> {
-        self.0.keep(self.0.finish(self.0.mailbox.try_pop(), "now"))
+        self.0.keep(self.0.finish(self.0.pop_now(), "now"))
     }
 }
 

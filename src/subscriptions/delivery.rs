@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 
 use super::subscriber::{Inbox, Item, Subscriber, release};
+use crate::protocol::Message;
 use crate::sync::{Arc, assert_unlocked};
 
 /// Tells the queue that its thread is done, however it ends.
@@ -17,35 +18,63 @@ impl Drop for Delivered<'_> {
     }
 }
 
+/// What is done with the messages of a dispatcher's queue, run by run: a run is what follows each
+/// other of one subscription.
+pub(crate) trait Work {
+    /// A run begins.
+    fn begin(&mut self, subscriber: &Arc<Subscriber>);
+
+    /// A message of the run.
+    fn handle(&mut self, subscriber: &Arc<Subscriber>, message: Message);
+
+    /// The run is over; whether the subscription has ended.
+    fn end(&mut self, subscriber: &Arc<Subscriber>, ended: bool);
+}
+
 /// Hands out messages, in order, until the mailbox ends; returns after the current message if it
-/// was cut short. `handle` gives back whose message it was; `last` is called for a subscription
-/// that has ended, after each further message of it.
-pub(crate) fn deliver(
-    inbox: &Inbox,
-    mut handle: impl FnMut(Item) -> Arc<Subscriber>,
-    mut last: impl FnMut(&Arc<Subscriber>),
-) {
+/// was cut short.
+pub(crate) fn deliver(inbox: &Inbox, work: &mut impl Work) {
     let _delivered = Delivered(inbox);
     let mut batch = VecDeque::new();
     while inbox.take_all(&mut batch) {
-        while let Some(item) = batch.pop_front() {
-            if inbox.is_cut_short() {
-                release([item]);
-                release(batch.drain(..));
-                return;
-            }
-            // Unsubscribing one subject of a dispatcher drops what waits for it.
-            let subscriber = if item.subscriber.take_in_hand() {
-                assert_unlocked("running a handler");
-                handle(item)
-            } else {
-                let subscriber = Arc::clone(&item.subscriber);
-                release([item]);
-                subscriber
+        // A batch begins with a name, for a barrier stands between two reads only.
+        while let Some(first) = batch.front_mut() {
+            let Some(subscriber) = first.subscriber.take() else {
+                batch.pop_front();
+                continue;
             };
-            if subscriber.put_down() {
-                last(&subscriber);
+            subscriber.take_in_hand();
+            work.begin(&subscriber);
+            let whole = run(inbox, &subscriber, &mut batch, work);
+            let ended = subscriber.put_down();
+            work.end(&subscriber, ended);
+            if !whole {
+                release(Some(&subscriber), batch.drain(..));
+                return;
             }
         }
     }
+}
+
+/// Hands out the messages of one run; false if the mailbox was cut short.
+fn run(
+    inbox: &Inbox,
+    subscriber: &Arc<Subscriber>,
+    batch: &mut VecDeque<Item>,
+    work: &mut impl Work,
+) -> bool {
+    while batch.front().is_some_and(|item| item.subscriber.is_none()) {
+        if inbox.is_cut_short() {
+            return false;
+        }
+        let Some(Item { message, .. }) = batch.pop_front() else { break };
+        // Unsubscribing one subject of a dispatcher drops what waits for it.
+        if subscriber.is_wanted() {
+            assert_unlocked("running a handler");
+            work.handle(subscriber, message);
+        } else {
+            subscriber.release(message.size() as u64);
+        }
+    }
+    true
 }

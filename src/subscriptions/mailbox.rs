@@ -121,16 +121,20 @@ impl<T> Mailbox<T> {
         }
     }
 
-    /// Adds messages, in order, and leaves the vector empty. Past the end it does nothing and
-    /// returns false.
-    pub(crate) fn push_all(&self, items: &mut Vec<T>) -> bool {
+    /// Adds messages, in order, and leaves the vector empty, with the space of an emptied queue if
+    /// there was one. Past the end it does nothing and returns false.
+    pub(crate) fn push_all(&self, items: &mut VecDeque<T>) -> bool {
         let mut state = self.state.lock();
         if state.end.is_some() && (self.is_cut_short() || state.added >= state.end_at) {
             return false;
         }
         let several = items.len() > 1;
         state.added += items.len() as u64;
-        state.items.extend(items.drain(..));
+        if state.items.is_empty() {
+            std::mem::swap(&mut state.items, items);
+        } else {
+            state.items.append(items);
+        }
         // With the last message the end is reached: every waiter must see it.
         let all = several || state.reached_end().is_some();
         let waiting = state.waiting;
@@ -144,11 +148,13 @@ impl<T> Mailbox<T> {
         true
     }
 
-    /// The next message. Waits until the deadline (`None`: until there is one or the end).
-    pub(crate) fn pop(&self, deadline: Option<Instant>) -> Result<T, Empty> {
+    /// The next message. Waits until the deadline (`None`: until there is one or the end). `took`
+    /// sees it with the queue locked: what it counts has one writer at a time.
+    pub(crate) fn pop(&self, deadline: Option<Instant>, took: impl Fn(&T)) -> Result<T, Empty> {
         let mut state = self.state.lock();
         loop {
             if let Some(outcome) = state.take() {
+                outcome.iter().for_each(took);
                 ring(state);
                 return outcome;
             }
@@ -161,10 +167,11 @@ impl<T> Mailbox<T> {
         }
     }
 
-    /// The next message if one is there, without waiting.
-    pub(crate) fn try_pop(&self) -> Result<T, Empty> {
+    /// The next message if one is there, without waiting; otherwise like `pop`.
+    pub(crate) fn try_pop(&self, took: impl Fn(&T)) -> Result<T, Empty> {
         let mut state = self.state.lock();
         let outcome = state.take().unwrap_or(Err(Empty::Timeout));
+        outcome.iter().for_each(took);
         ring(state);
         outcome
     }
@@ -282,6 +289,12 @@ impl<T> Mailbox<T> {
         state.delivered
     }
 
+    /// Waits until nobody holds the queue: what a consumer has counted with it locked is seen, or
+    /// the next consumer sees what the caller did before.
+    pub(crate) fn pass(&self) {
+        drop(self.state.lock());
+    }
+
     /// Whether the queue ended and threw away what was there.
     pub(crate) fn is_cut_short(&self) -> bool {
         self.cut_short.load(Ordering::Acquire)
@@ -302,9 +315,12 @@ fn ring<T>(state: MutexGuard<'_, State<T>>) {
     }
 }
 
+/// The space that an empty queue keeps: what one read of the smallest messages can bring.
+const KEEP: usize = 2048;
+
 /// Gives back the memory of a peak once nothing waits.
-fn shrink<T>(items: &mut VecDeque<T>) {
-    if items.is_empty() && items.capacity() > 1024 {
+pub(super) fn shrink<T>(items: &mut VecDeque<T>) {
+    if items.is_empty() && items.capacity() > KEEP {
         *items = VecDeque::new();
     }
 }
@@ -318,26 +334,26 @@ mod tests {
     #[test]
     fn messages_come_out_in_order_and_stay_readable_after_a_keeping_end() {
         let mailbox = Mailbox::new();
-        assert!(mailbox.push_all(&mut vec![1, 2]));
+        assert!(mailbox.push_all(&mut [1, 2].into()));
         assert!(mailbox.end(EndReason::Drained, Rest::Keep { until: 3 }).is_empty());
-        assert_eq!(mailbox.pop(None).expect("first"), 1);
-        assert_eq!(mailbox.try_pop().expect("second"), 2);
-        assert!(matches!(mailbox.try_pop(), Err(Empty::Timeout)), "one is on its way");
-        assert!(mailbox.push_all(&mut vec![3]));
-        let mut late = vec![4];
+        assert_eq!(mailbox.pop(None, |_| ()).expect("first"), 1);
+        assert_eq!(mailbox.try_pop(|_| ()).expect("second"), 2);
+        assert!(matches!(mailbox.try_pop(|_| ()), Err(Empty::Timeout)), "one is on its way");
+        assert!(mailbox.push_all(&mut [3].into()));
+        let mut late = VecDeque::from([4]);
         assert!(!mailbox.push_all(&mut late) && late == [4]);
-        assert_eq!(mailbox.try_pop().expect("third"), 3);
-        assert!(matches!(mailbox.pop(None), Err(Empty::Ended(EndReason::Drained))));
+        assert_eq!(mailbox.try_pop(|_| ()).expect("third"), 3);
+        assert!(matches!(mailbox.pop(None, |_| ()), Err(Empty::Ended(EndReason::Drained))));
     }
 
     #[test]
     fn unsubscribing_ends_a_queue_that_still_waited_for_its_last_messages() {
         let mailbox = Mailbox::new();
         let _ = mailbox.end(EndReason::Completed, Rest::Keep { until: 2 });
-        assert!(mailbox.push_all(&mut vec![1]));
+        assert!(mailbox.push_all(&mut [1].into()));
         assert_eq!(mailbox.end(EndReason::Unsubscribed, Rest::Drop), [1]);
-        assert!(!mailbox.push_all(&mut vec![2]));
-        assert!(matches!(mailbox.try_pop(), Err(Empty::Ended(_))));
+        assert!(!mailbox.push_all(&mut [2].into()));
+        assert!(matches!(mailbox.try_pop(|_| ()), Err(Empty::Ended(_))));
     }
 
     #[test]
@@ -347,14 +363,16 @@ mod tests {
         let waiters: Vec<_> = (0..2)
             .map(|_| {
                 let mailbox = Arc::clone(&mailbox);
-                std::thread::Builder::new().spawn(move || mailbox.pop(Some(far))).expect("a thread")
+                std::thread::Builder::new()
+                    .spawn(move || mailbox.pop(Some(far), |_| ()))
+                    .expect("a thread")
             })
             .collect();
         while mailbox.state.lock().waiting < 2 {
             std::thread::yield_now();
         }
         let _ = mailbox.end(EndReason::Completed, Rest::Keep { until: 1 });
-        assert!(mailbox.push_all(&mut vec![1]));
+        assert!(mailbox.push_all(&mut [1].into()));
         let outcomes: Vec<_> = waiters.into_iter().map(|w| w.join().expect("no panic")).collect();
         assert!(outcomes.iter().any(|outcome| matches!(outcome, Ok(1))));
         assert!(outcomes.iter().any(|outcome| matches!(outcome, Err(Empty::Ended(_)))));
@@ -364,7 +382,7 @@ mod tests {
     #[test]
     fn an_end_that_does_not_keep_gives_back_what_waited() {
         let mailbox = Mailbox::new();
-        assert!(mailbox.push_all(&mut vec![1, 2]));
+        assert!(mailbox.push_all(&mut [1, 2].into()));
         assert_eq!(mailbox.end(EndReason::Unsubscribed, Rest::Drop), [1, 2]);
         assert!(mailbox.is_cut_short());
         assert!(!mailbox.take_all(&mut VecDeque::new()));
@@ -375,9 +393,9 @@ mod tests {
         let mailbox = Mailbox::new();
         let barrier = Arc::new(Barrier::new(1));
         let reached = |barrier: &Barrier| barrier.wait(Instant::now()) == Some(true);
-        assert!(mailbox.push_all(&mut vec![1, 2]));
+        assert!(mailbox.push_all(&mut [1, 2].into()));
         mailbox.put_barrier(&barrier);
-        assert!(mailbox.push_all(&mut vec![3]));
+        assert!(mailbox.push_all(&mut [3].into()));
         let mut batch = VecDeque::new();
         assert!(mailbox.take_all(&mut batch));
         assert_eq!(batch.drain(..).collect::<Vec<_>>(), [1, 2], "no further than the barrier");
@@ -406,17 +424,17 @@ mod tests {
         }
         let mailbox = Mailbox::new();
         let count = Arc::new(Count::default());
-        assert!(mailbox.push_all(&mut vec![1, 2]));
+        assert!(mailbox.push_all(&mut [1, 2].into()));
         let rings = || count.0.swap(0, Ordering::SeqCst);
         mailbox.attach(Some(Arc::<Count>::clone(&count)));
         assert_eq!(rings(), 1, "there is something already");
-        assert_eq!(mailbox.try_pop().expect("first"), 1);
+        assert_eq!(mailbox.try_pop(|_| ()).expect("first"), 1);
         assert_eq!(rings(), 1, "one is left");
-        assert_eq!(mailbox.try_pop().expect("second"), 2);
+        assert_eq!(mailbox.try_pop(|_| ()).expect("second"), 2);
         assert_eq!(rings(), 0);
-        assert!(mailbox.push_all(&mut vec![3, 4, 5]));
+        assert!(mailbox.push_all(&mut [3, 4, 5].into()));
         assert_eq!(rings(), 1, "once for a batch");
-        assert_eq!(mailbox.pop(None).expect("third"), 3);
+        assert_eq!(mailbox.pop(None, |_| ()).expect("third"), 3);
         assert_eq!(rings(), 1, "waiting for it is another way to take one");
         mailbox.attach(None);
         let _ = mailbox.end(EndReason::Drained, Rest::Keep { until: 0 });
@@ -427,8 +445,8 @@ mod tests {
     fn a_refusal_is_said_once() {
         let mailbox: Mailbox<u8> = Mailbox::new();
         mailbox.refuse(ServerError::parse("Permissions Violation for Subscription to \"a\""));
-        assert!(matches!(mailbox.try_pop(), Err(Empty::Refused(_))));
-        assert!(matches!(mailbox.try_pop(), Err(Empty::Timeout)));
+        assert!(matches!(mailbox.try_pop(|_| ()), Err(Empty::Refused(_))));
+        assert!(matches!(mailbox.try_pop(|_| ()), Err(Empty::Timeout)));
     }
 
     #[test]
@@ -438,7 +456,9 @@ mod tests {
             .map(|_| {
                 let mailbox = Arc::clone(&mailbox);
                 let far = Instant::now() + Duration::from_secs(60);
-                std::thread::Builder::new().spawn(move || mailbox.pop(Some(far))).expect("a thread")
+                std::thread::Builder::new()
+                    .spawn(move || mailbox.pop(Some(far), |_| ()))
+                    .expect("a thread")
             })
             .collect();
         let _ = mailbox.end(EndReason::Unsubscribed, Rest::Drop);

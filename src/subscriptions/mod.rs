@@ -21,7 +21,7 @@ pub(crate) use consumer::sealed::Sealed as SealedConsumer;
 pub use consumer::{
     Consumer, ConsumerStatus, ConsumerView, EndReason, PendingLimits, SubscriptionEnd,
 };
-pub(crate) use delivery::deliver;
+pub(crate) use delivery::{Work, deliver};
 pub(crate) use mailbox::{Empty, Rest};
 pub(crate) use registry::Registry;
 pub(crate) use requests::{Mark, Requests, Slot};

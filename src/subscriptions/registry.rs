@@ -9,7 +9,7 @@
 //! Lock order: Registry → Outbox (through the closure), Registry → Mailbox.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use super::consumer::{ConsumerStatus, EndReason};
 use super::subscriber::Subscriber;
@@ -23,13 +23,22 @@ pub(crate) struct Registry {
     state: Mutex<State>,
     /// Changes whenever a subscription leaves: whoever keeps a copy of a part looks here first.
     version: AtomicU64,
+    /// Changes whenever a subscription is given an end; see `take_limited`.
+    limits: AtomicU64,
 }
+
+/// At most so many sids that have left are remembered, or as many as there are.
+const MOST_REMOVED: usize = 4096;
 
 #[derive(Debug)]
 struct State {
     /// In the order of the sids, which is the order in which they are announced.
     live: BTreeMap<u64, Arc<Subscriber>>,
     next_sid: u64,
+    /// What has left since the reader last asked; none stands for everything.
+    removed: Option<Vec<u64>>,
+    /// What was given an end since the reader last asked.
+    limited: BTreeMap<u64, Arc<Subscriber>>,
     /// Whether a server knows the subscriptions: what changes must be sent.
     announced: bool,
     /// The connection drains: nothing new is let in.
@@ -42,11 +51,14 @@ impl Registry {
         let state = State {
             live: BTreeMap::new(),
             next_sid: 1,
+            removed: None,
+            limited: BTreeMap::new(),
             announced: false,
             draining: false,
             ended: None,
         };
-        Self { state: Mutex::new(Rank::Registry, state), version: AtomicU64::new(1) }
+        let (version, limits) = (AtomicU64::new(1), AtomicU64::new(1));
+        Self { state: Mutex::new(Rank::Registry, state), version, limits }
     }
 
     /// Adds a subscription; `registered` sees it before any message can arrive for it, and `send`
@@ -82,6 +94,12 @@ impl Registry {
     pub(crate) fn remove(&self, sid: u64, send: impl FnOnce(&[u8])) -> bool {
         let mut state = self.state.lock();
         let Some(subscriber) = state.live.remove(&sid) else { return false };
+        state.limited.remove(&sid);
+        let most = MOST_REMOVED.max(state.live.len());
+        match &mut state.removed {
+            Some(removed) if removed.len() < most => removed.push(sid),
+            removed => *removed = None,
+        }
         self.version.fetch_add(1, Ordering::Release);
         // A draining subscription was unsubscribed at the server when the drain began; a complete
         // one was unsubscribed by the server itself.
@@ -101,9 +119,15 @@ impl Registry {
         max: u64,
         send: impl FnOnce(&[u8]),
     ) -> bool {
-        let state = self.state.lock();
+        let mut state = self.state.lock();
         subscriber.set_max(max);
-        let live = state.live.contains_key(&subscriber.sid());
+        let live = state.live.get(&subscriber.sid()).cloned();
+        if let Some(live) = &live {
+            state.limited.insert(live.sid(), Arc::clone(live));
+            self.limits.fetch_add(1, Ordering::SeqCst);
+            fence(Ordering::SeqCst);
+        }
+        let live = live.is_some();
         if live && state.announced && subscriber.status() == ConsumerStatus::Active {
             // The server counts from the SUB that it knows, which after a reconnect is not the
             // first.
@@ -172,6 +196,8 @@ impl Registry {
         let mut state = self.state.lock();
         state.announced = false;
         state.ended.get_or_insert(end);
+        state.removed = None;
+        state.limited.clear();
         self.version.fetch_add(1, Ordering::Release);
         let all: Vec<_> = std::mem::take(&mut state.live).into_values().collect();
         for subscriber in &all {
@@ -182,6 +208,27 @@ impl Registry {
 
     pub(crate) fn len(&self) -> usize {
         self.state.lock().live.len()
+    }
+
+    /// What has left since the last call, none if that is everything, and the version that this
+    /// leads to. For the reader alone.
+    pub(crate) fn take_removed(&self) -> (u64, Option<Vec<u64>>) {
+        let mut state = self.state.lock();
+        (self.version(), state.removed.replace(Vec::new()))
+    }
+
+    /// What was given an end since the last call, if anything was; for the reader alone, which
+    /// calls it after it has counted, and keeps `seen`. The reader counts without waiting for
+    /// anybody to see it: whoever sets an end may miss the message with which it is reached, but
+    /// then the reader finds the subscription here.
+    pub(crate) fn take_limited(&self, seen: &mut u64) -> BTreeMap<u64, Arc<Subscriber>> {
+        fence(Ordering::SeqCst);
+        let limits = self.limits.load(Ordering::SeqCst);
+        if *seen == limits {
+            return BTreeMap::new();
+        }
+        *seen = limits;
+        std::mem::take(&mut self.state.lock().limited)
     }
 
     pub(crate) fn version(&self) -> u64 {

@@ -1,14 +1,16 @@
 //! The reader's way from a sid to a mailbox, without a lock for each message.
 //!
 //! A [`Router`] belongs to the reader thread. It keeps a copy of the part of the registry that is
-//! in use, dropped whenever a subscription leaves, and collects the messages of one read by
+//! in use, out of which go the subscriptions that leave, and collects the messages of one read by
 //! mailbox, so that each mailbox is locked and its consumer woken once for all of them.
 //!
 //! `flush` must be called before the reader waits for more bytes.
 
-use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 
+use super::mailbox::shrink;
 use super::registry::Registry;
 use super::subscriber::{Admission, Inbox, Item, Subscriber, Target, deposit};
 use crate::protocol::Message;
@@ -38,10 +40,10 @@ pub(crate) enum Routed {
 #[derive(Debug)]
 pub(crate) struct Router {
     version: u64,
+    /// Up to where it knows of subscriptions that were given an end.
+    limits: u64,
     routes: HashMap<u64, Route, BuildHasherDefault<SidHasher>>,
-    stages: Vec<Stage>,
-    /// The stage of each mailbox, by the mailbox's address.
-    by_mailbox: HashMap<usize, usize>,
+    stages: Stages,
     /// The stages that hold messages.
     filled: Vec<usize>,
 }
@@ -78,11 +80,69 @@ struct Route {
 #[derive(Debug)]
 struct Stage {
     mailbox: Arc<Inbox>,
-    items: Vec<Item>,
+    /// Whose the mailbox is, if it is that of one subscription.
+    owner: Option<Arc<Subscriber>>,
+    items: VecDeque<Item>,
+    /// The sid of the last of the items; 0 without any.
+    last: u64,
+    /// How many routes lead here.
+    routes: usize,
 }
 
-/// The capacity that a stage keeps between two reads.
-const STAGE_KEEP: usize = 1024;
+/// The stages by number. One to which no route leads any more makes place for another.
+#[derive(Debug, Default)]
+struct Stages {
+    places: Vec<Option<Stage>>,
+    free: Vec<usize>,
+    /// The stage of each mailbox, by the mailbox's address.
+    by_mailbox: HashMap<usize, usize>,
+}
+
+impl Stages {
+    /// The number of the stage of a subscription's mailbox, which has one route more now; none for
+    /// the waiting requests.
+    fn join(&mut self, subscriber: &Arc<Subscriber>) -> Option<usize> {
+        let (mailbox, owner) = match subscriber.target() {
+            Target::Requests => return None,
+            Target::Pull(mailbox) => (mailbox, Some(Arc::clone(subscriber))),
+            Target::Dispatch(mailbox) => (mailbox, None),
+        };
+        // The stage holds the mailbox, so its address is not used again meanwhile.
+        let address = Arc::as_ptr(mailbox) as usize;
+        let index = *self.by_mailbox.entry(address).or_insert_with(|| {
+            let (mailbox, items) = (Arc::clone(mailbox), VecDeque::new());
+            let stage = Some(Stage { mailbox, owner, items, last: 0, routes: 0 });
+            match self.free.pop().and_then(|index| Some((index, self.places.get_mut(index)?))) {
+                Some((index, place)) => {
+                    *place = stage;
+                    index
+                }
+                None => {
+                    self.places.push(stage);
+                    self.places.len() - 1
+                }
+            }
+        });
+        self.get(index)?.routes += 1;
+        Some(index)
+    }
+
+    fn get(&mut self, index: usize) -> Option<&mut Stage> {
+        self.places.get_mut(index)?.as_mut()
+    }
+
+    /// One route less leads to a stage, which is empty.
+    fn leave(&mut self, index: usize) {
+        let Some(place) = self.places.get_mut(index) else { return };
+        let Some(stage) = place else { return };
+        stage.routes -= 1;
+        if stage.routes == 0 {
+            self.by_mailbox.remove(&(Arc::as_ptr(&stage.mailbox) as usize));
+            *place = None;
+            self.free.push(index);
+        }
+    }
+}
 
 impl Drop for Router {
     /// However the reader ends, what was collected reaches its consumers.
@@ -95,29 +155,28 @@ impl Router {
     pub(crate) fn new() -> Self {
         Self {
             version: 0,
+            limits: 0,
             routes: HashMap::default(),
-            stages: Vec::new(),
-            by_mailbox: HashMap::new(),
+            stages: Stages::default(),
             filled: Vec::new(),
         }
     }
 
     /// Finds the consumer of a message and puts the message into its stage.
     pub(crate) fn route(&mut self, registry: &Registry, sid: u64, message: Message) -> Routed {
-        let version = registry.version();
-        if version != self.version {
-            self.flush();
-            self.routes.clear();
-            self.stages.clear();
-            self.by_mailbox.clear();
-            self.version = version;
+        if registry.version() != self.version {
+            self.forget(registry);
         }
-        if !self.routes.contains_key(&sid) && !self.learn(registry, sid) {
-            return Routed::Done;
-        }
-        let Some(route) = self.routes.get(&sid) else { return Routed::Done };
+        let route = match self.routes.entry(sid) {
+            Entry::Occupied(route) => route.into_mut(),
+            Entry::Vacant(place) => {
+                let Some(subscriber) = registry.find(sid) else { return Routed::Done };
+                let stage = self.stages.join(&subscriber);
+                place.insert(Route { subscriber, stage })
+            }
+        };
         let subscriber = &route.subscriber;
-        let stage = route.stage.and_then(|index| Some((index, self.stages.get_mut(index)?)));
+        let stage = route.stage.and_then(|index| Some((index, self.stages.get(index)?)));
         let Some((index, stage)) = stage else { return Routed::Reply(message) };
         match subscriber.admit(message.size() as u64) {
             Admission::Ignore => Routed::Done,
@@ -125,7 +184,10 @@ impl Router {
                 if stage.items.is_empty() {
                     self.filled.push(index);
                 }
-                stage.items.push(Item { subscriber: Arc::clone(subscriber), message });
+                let named = stage.last != sid && stage.owner.is_none();
+                stage.last = sid;
+                let name = named.then(|| Arc::clone(subscriber));
+                stage.items.push_back(Item { subscriber: name, message });
                 if subscriber.is_complete() {
                     Routed::Last { subscriber: Arc::clone(subscriber), dropped: false, slow: false }
                 } else {
@@ -143,31 +205,106 @@ impl Router {
     /// Gives every mailbox what was collected for it.
     pub(crate) fn flush(&mut self) {
         for index in self.filled.drain(..) {
-            if let Some(stage) = self.stages.get_mut(index) {
-                deposit(&stage.mailbox, &mut stage.items);
-                if stage.items.capacity() > STAGE_KEEP {
-                    stage.items = Vec::new();
-                }
+            if let Some(stage) = self.stages.get(index) {
+                stage.last = 0;
+                deposit(&stage.mailbox, stage.owner.as_deref(), &mut stage.items);
+                shrink(&mut stage.items);
             }
         }
     }
 
-    fn learn(&mut self, registry: &Registry, sid: u64) -> bool {
-        let Some(subscriber) = registry.find(sid) else { return false };
-        let stage = match subscriber.target() {
-            Target::Requests => None,
-            Target::Pull(mailbox) | Target::Dispatch(mailbox) => {
-                // The stage holds the mailbox, so its address is not used again meanwhile.
-                let address = Arc::as_ptr(mailbox) as usize;
-                let index = *self.by_mailbox.entry(address).or_insert_with(|| {
-                    let mailbox = Arc::clone(mailbox);
-                    self.stages.push(Stage { mailbox, items: Vec::new() });
-                    self.stages.len() - 1
-                });
-                Some(index)
-            }
+    /// Subscriptions whose number of messages was set while their last one arrived, so that neither
+    /// side saw it: the caller, who has counted and flushed, ends them.
+    pub(crate) fn completed(&mut self, registry: &Registry) -> Vec<Arc<Subscriber>> {
+        let limited = registry.take_limited(&mut self.limits);
+        limited.into_values().filter(|subscriber| subscriber.is_complete()).collect()
+    }
+
+    /// Forgets the routes of subscriptions that have left.
+    #[cold]
+    fn forget(&mut self, registry: &Registry) {
+        self.flush();
+        let (version, removed) = registry.take_removed();
+        self.version = version;
+        let Some(removed) = removed else {
+            self.routes.clear();
+            self.stages = Stages::default();
+            return;
         };
-        self.routes.insert(sid, Route { subscriber, stage });
-        true
+        for sid in removed {
+            if let Some(index) = self.routes.remove(&sid).and_then(|route| route.stage) {
+                self.stages.leave(index);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::consumer::PendingLimits;
+    use super::*;
+
+    fn add(registry: &Registry, target: Target) -> Arc<Subscriber> {
+        let make =
+            |sid| Subscriber::new(sid, "a".to_owned(), None, target, PendingLimits::default());
+        registry.insert(make, |_| (), |_| ()).expect("open")
+    }
+
+    #[test]
+    fn only_the_routes_of_subscriptions_that_left_are_forgotten() {
+        let (registry, mut router) = (Registry::new(), Router::new());
+        let (shared, own) = (Arc::new(Inbox::new()), Arc::new(Inbox::new()));
+        let first = add(&registry, Target::Dispatch(Arc::clone(&shared)));
+        let second = add(&registry, Target::Dispatch(Arc::clone(&shared)));
+        let third = add(&registry, Target::Pull(Arc::clone(&own)));
+        let message = || Message::new("a", "x");
+        for subscriber in [&first, &second, &third] {
+            let _ = router.route(&registry, subscriber.sid(), message());
+        }
+        registry.remove(first.sid(), |_| ());
+        registry.remove(third.sid(), |_| ());
+        let _ = router.route(&registry, second.sid(), message());
+        assert_eq!(router.routes.keys().copied().collect::<Vec<_>>(), [second.sid()]);
+        assert_eq!(router.stages.free.len(), 1, "the place of the third");
+        let fourth = add(&registry, Target::Pull(own));
+        let _ = router.route(&registry, fourth.sid(), message());
+        assert!(router.stages.free.is_empty());
+        router.flush();
+        let mut batch = VecDeque::new();
+        assert!(shared.take_all(&mut batch));
+        let names: Vec<_> =
+            batch.iter().map(|item| item.subscriber.as_ref().map(|one| one.sid())).collect();
+        assert_eq!(names, [Some(first.sid()), Some(second.sid()), Some(second.sid())]);
+    }
+
+    #[test]
+    fn a_run_of_one_subscription_is_named_once_and_thrown_away_as_a_whole() {
+        let (registry, mut router) = (Registry::new(), Router::new());
+        let shared = Arc::new(Inbox::new());
+        let one = add(&registry, Target::Dispatch(Arc::clone(&shared)));
+        for _ in 0..3 {
+            let _ = router.route(&registry, one.sid(), Message::new("a", "four"));
+        }
+        router.flush();
+        use super::super::consumer::{Consumer, EndReason};
+        assert_eq!((one.pending_messages(), one.pending_bytes()), (3, 12));
+        let rest = super::super::mailbox::Rest::Drop;
+        super::super::subscriber::end_inbox(&shared, EndReason::Unsubscribed, rest);
+        assert_eq!((one.pending_messages(), one.pending_bytes()), (0, 0));
+        let _ = router.route(&registry, one.sid(), Message::new("a", "late"));
+        router.flush();
+        assert_eq!(one.pending_messages(), 0);
+    }
+
+    #[test]
+    fn an_end_that_is_reached_while_it_is_set_is_found_by_the_reader() {
+        let (registry, mut router) = (Registry::new(), Router::new());
+        let one = add(&registry, Target::Pull(Arc::new(Inbox::new())));
+        assert!(!registry.set_max(&one, 1, |_| ()));
+        assert!(router.completed(&registry).is_empty());
+        assert!(!registry.set_max(&one, 1, |_| ()));
+        let _ = router.route(&registry, one.sid(), Message::new("a", "x"));
+        assert_eq!(router.completed(&registry).len(), 1);
+        assert!(router.completed(&registry).is_empty());
     }
 }

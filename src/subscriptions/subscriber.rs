@@ -1,17 +1,24 @@
 //! One subscription as the library sees it, and its messages on their way.
 //!
 //! A [`Subscriber`] is shared by the registry, the reader, the consumer's queue and the handle. Its
-//! counts are atomics with one writer a direction: the reader adds, the consumer takes away. They
-//! are exact once both are at rest; nothing but the pending limits is decided by them.
+//! counts only grow, and each has one writer: the reader counts what arrives, the consumer what it
+//! hands out (in the lock of its queue, or on the dispatcher's only thread), so no message costs a
+//! locked instruction. What waits is the difference; it is exact once both are at rest, and nothing
+//! but the pending limits is decided by it. What one side writes for each message lies in cache
+//! lines of its own.
+//!
+//! Each side publishes with a fence what the other must not miss: the dispatcher's thread before
+//! and after each run of messages of one subscription, the reader after each read.
 //!
 //! Slow consumer: the flag goes `QUICK → SLOW` by the reader when it drops the first message,
 //! `SLOW → ANNOUNCED` by the reader once the notice is queued, to `RECOVERING` by whoever first
 //! sees that half of the limit is free again, and back to `QUICK` once that notice is queued. So
 //! notices of two episodes never change places; a first drop while `RECOVERING` stays untold.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence};
 
 use super::consumer::sealed::Sealed as SealedConsumer;
 use super::consumer::{Consumer, ConsumerStatus, EndReason, PendingLimits};
@@ -19,33 +26,39 @@ use super::mailbox::{Mailbox, Rest};
 use crate::protocol::Message;
 use crate::sync::Arc;
 
-/// A message and whose it is.
+/// A message in a queue.
 #[derive(Debug)]
 pub(crate) struct Item {
-    pub(crate) subscriber: Arc<Subscriber>,
+    /// Whose it is, in the queue of a dispatcher; none if it is of the same subscription as the one
+    /// in front of it. Each read begins with a name. The queue of one subscription needs none.
+    pub(crate) subscriber: Option<Arc<Subscriber>>,
     pub(crate) message: Message,
 }
 
 /// The queue of one consumer.
 pub(crate) type Inbox = Mailbox<Item>;
 
-/// Adds messages to a queue, in order, and leaves the vector empty. After the end of the queue they
-/// are taken off their subscription's counts instead.
-pub(super) fn deposit(inbox: &Inbox, items: &mut Vec<Item>) {
+/// Adds messages to a queue, in order, and leaves them empty. After the end of the queue they are
+/// taken off their subscription's counts instead. `owner` is whose they are if they bear no name.
+pub(super) fn deposit(inbox: &Inbox, owner: Option<&Subscriber>, items: &mut VecDeque<Item>) {
     if !inbox.push_all(items) {
-        release(items.drain(..));
+        release(owner, items.drain(..));
     }
 }
 
 /// Ends a queue; `rest` says what becomes of what is there.
 pub(crate) fn end_inbox(inbox: &Inbox, end: EndReason, rest: Rest) {
-    release(inbox.end(end, rest));
+    release(None, inbox.end(end, rest));
 }
 
 /// Takes messages that nobody will read off their subscription's counts.
-pub(super) fn release(items: impl IntoIterator<Item = Item>) {
-    for item in items {
-        item.subscriber.release(item.message.size() as u64);
+pub(super) fn release(owner: Option<&Subscriber>, items: impl IntoIterator<Item = Item>) {
+    let mut current = None;
+    for Item { subscriber, message } in items {
+        current = subscriber.or(current);
+        if let Some(subscriber) = current.as_deref().or(owner) {
+            subscriber.release(message.size() as u64);
+        }
     }
 }
 
@@ -88,32 +101,58 @@ pub(crate) struct Subscriber {
     subject: String,
     queue: Option<String>,
     target: Target,
-    most_messages: AtomicU64,
-    most_bytes: AtomicU64,
-    pending_messages: AtomicU64,
-    pending_bytes: AtomicU64,
-    delivered: AtomicU64,
-    dropped: AtomicU64,
+    arrived: Arrived,
+    taken: Taken,
+    /// Why it ends; the first reason counts.
+    reason: OnceLock<EndReason>,
+}
+
+/// What the reader looks at and counts for each message. It alone writes here, but for the limits.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Arrived {
     /// Messages that the server has sent, dropped ones included: what its own count says.
     received: AtomicU64,
+    /// Messages that went to the queue, and their bytes.
+    admitted: AtomicU64,
+    admitted_bytes: AtomicU64,
+    /// What had left the queue when the reader last had to look: at most what has left by now.
+    gone: AtomicU64,
+    gone_bytes: AtomicU64,
+    /// The number of messages after which the subscription ends; 0 is no end.
+    max: AtomicU64,
+    most_messages: AtomicU64,
+    most_bytes: AtomicU64,
+}
+
+/// What the consumer looks at and counts for each message, and what seldom changes.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Taken {
+    delivered: AtomicU64,
+    delivered_bytes: AtomicU64,
+    /// Messages that left the queue unread, and their bytes; counted by any thread.
+    thrown: AtomicU64,
+    thrown_bytes: AtomicU64,
+    dropped: AtomicU64,
     /// What `received` was when the server in use was told of the subscription: it counts from
     /// there.
     base: AtomicU64,
-    /// Messages that went to the queue.
-    admitted: AtomicU64,
-    /// The number of messages after which the subscription ends; 0 is no end.
-    max: AtomicU64,
     slow: AtomicU8,
     state: AtomicU8,
     /// What waits is thrown away: the program unsubscribed.
     discarding: AtomicBool,
-    /// A handler of it runs. Set before `discarding` and `state` are looked at, as these are set
-    /// before it is looked at, so that the end is seen by one side at least.
+    /// A run of its messages is with the handler. Set, with a fence, before `discarding` and
+    /// `state` are looked at, as these are set before it is looked at, so that the end is seen by
+    /// one side at least.
     in_hand: AtomicBool,
-    /// Why it ends; the first reason counts.
-    reason: OnceLock<EndReason>,
     /// Its end has been told: nothing of it is handled any more.
     finished: AtomicBool,
+}
+
+/// Adds to a count that has one writer.
+fn add(count: &AtomicU64, amount: u64) {
+    count.store(count.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Release);
 }
 
 impl Subscriber {
@@ -129,22 +168,13 @@ impl Subscriber {
             subject,
             queue,
             target,
-            most_messages: AtomicU64::new(limits.messages),
-            most_bytes: AtomicU64::new(limits.bytes),
-            pending_messages: AtomicU64::new(0),
-            pending_bytes: AtomicU64::new(0),
-            delivered: AtomicU64::new(0),
-            dropped: AtomicU64::new(0),
-            received: AtomicU64::new(0),
-            base: AtomicU64::new(0),
-            admitted: AtomicU64::new(0),
-            max: AtomicU64::new(0),
-            slow: AtomicU8::new(QUICK),
-            state: AtomicU8::new(ACTIVE),
-            discarding: AtomicBool::new(false),
-            in_hand: AtomicBool::new(false),
+            arrived: Arrived {
+                most_messages: AtomicU64::new(limits.messages),
+                most_bytes: AtomicU64::new(limits.bytes),
+                ..Arrived::default()
+            },
+            taken: Taken::default(),
             reason: OnceLock::new(),
-            finished: AtomicBool::new(false),
         }
     }
 
@@ -164,133 +194,189 @@ impl Subscriber {
         &self.target
     }
 
+    /// Ends its own queue, if it has one; `rest` says what becomes of what is there.
+    pub(crate) fn end_queue(&self, end: EndReason, rest: Rest) {
+        if let Target::Pull(mailbox) = &self.target {
+            release(Some(self), mailbox.end(end, rest));
+        }
+    }
+
     /// Counts a message that has arrived and says what to do with it. Reader thread only.
     pub(crate) fn admit(&self, size: u64) -> Admission {
-        let received = self.received.load(Ordering::Relaxed).wrapping_add(1);
-        let max = self.max.load(Ordering::SeqCst);
+        let arrived = &self.arrived;
+        let received = arrived.received.load(Ordering::Relaxed).wrapping_add(1);
+        let max = arrived.max.load(Ordering::SeqCst);
         if max != 0 && received > max {
             return Admission::Ignore;
         }
         // `received` comes last: whoever sees the number complete must see the message admitted.
-        if self.pending_messages.load(Ordering::Acquire)
-            >= self.most_messages.load(Ordering::Relaxed)
-            || self.pending_bytes.load(Ordering::Acquire) >= self.most_bytes.load(Ordering::Relaxed)
-        {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
-            self.received.store(received, Ordering::SeqCst);
-            let first = self.slow.compare_exchange(QUICK, SLOW, Ordering::SeqCst, Ordering::SeqCst);
+        if self.is_full() && {
+            self.look_what_is_gone();
+            self.is_full()
+        } {
+            add(&self.taken.dropped, 1);
+            arrived.received.store(received, Ordering::Release);
+            let slow = &self.taken.slow;
+            let first = slow.compare_exchange(QUICK, SLOW, Ordering::SeqCst, Ordering::SeqCst);
             return Admission::Drop { first: first.is_ok() };
         }
-        self.admitted.fetch_add(1, Ordering::SeqCst);
-        self.pending_messages.fetch_add(1, Ordering::AcqRel);
-        self.pending_bytes.fetch_add(size, Ordering::AcqRel);
-        self.received.store(received, Ordering::SeqCst);
+        add(&arrived.admitted_bytes, size);
+        add(&arrived.admitted, 1);
+        arrived.received.store(received, Ordering::Release);
         Admission::Take
+    }
+
+    /// Whether it is at a limit, as far as the reader has looked.
+    fn is_full(&self) -> bool {
+        let Arrived {
+            admitted, admitted_bytes, gone, gone_bytes, most_messages, most_bytes, ..
+        } = &self.arrived;
+        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        load(admitted).wrapping_sub(load(gone)) >= load(most_messages)
+            || load(admitted_bytes).wrapping_sub(load(gone_bytes)) >= load(most_bytes)
+    }
+
+    fn look_what_is_gone(&self) {
+        let (messages, bytes) = self.gone();
+        self.arrived.gone.store(messages, Ordering::Relaxed);
+        self.arrived.gone_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Messages that have left the queue, and their bytes.
+    fn gone(&self) -> (u64, u64) {
+        let load = |count: &AtomicU64| count.load(Ordering::Acquire);
+        let Taken { delivered, delivered_bytes, thrown, thrown_bytes, .. } = &self.taken;
+        (
+            load(delivered).wrapping_add(load(thrown)),
+            load(delivered_bytes).wrapping_add(load(thrown_bytes)),
+        )
+    }
+
+    /// Messages that wait, and their bytes. What has gone is read first: it was admitted before.
+    fn pending(&self) -> (u64, u64) {
+        let (messages, bytes) = self.gone();
+        let admitted = self.arrived.admitted.load(Ordering::Acquire);
+        let admitted_bytes = self.arrived.admitted_bytes.load(Ordering::Acquire);
+        (admitted.saturating_sub(messages), admitted_bytes.saturating_sub(bytes))
     }
 
     /// Whether the number of messages asked for has arrived.
     pub(crate) fn is_complete(&self) -> bool {
-        let max = self.max.load(Ordering::SeqCst);
-        max != 0 && self.received.load(Ordering::SeqCst) >= max
+        let max = self.arrived.max.load(Ordering::SeqCst);
+        max != 0 && self.arrived.received.load(Ordering::SeqCst) >= max
     }
 
     /// Sets the number of messages after which the subscription ends.
     pub(crate) fn set_max(&self, max: u64) {
-        self.max.store(max, Ordering::SeqCst);
+        self.arrived.max.store(max, Ordering::SeqCst);
     }
 
     /// A server is told of the subscription now and counts from here. Returns what it still has to
     /// send before the subscription ends, if it is to end. Reader thread only.
     pub(crate) fn announce(&self) -> Option<u64> {
-        let received = self.received.load(Ordering::SeqCst);
-        self.base.store(received, Ordering::SeqCst);
-        let max = self.max.load(Ordering::SeqCst);
+        let received = self.arrived.received.load(Ordering::SeqCst);
+        self.taken.base.store(received, Ordering::SeqCst);
+        let max = self.arrived.max.load(Ordering::SeqCst);
         (max != 0).then(|| max.saturating_sub(received))
     }
 
     /// The number of messages, as the server in use counts them, after which the subscription ends;
     /// none if so many have been sent already.
     pub(crate) fn server_max(&self) -> Option<u64> {
-        let max = self.max.load(Ordering::SeqCst);
-        let open = max > self.received.load(Ordering::SeqCst);
-        open.then(|| max.saturating_sub(self.base.load(Ordering::SeqCst)))
+        let max = self.arrived.max.load(Ordering::SeqCst);
+        let open = max > self.arrived.received.load(Ordering::SeqCst);
+        open.then(|| max.saturating_sub(self.taken.base.load(Ordering::SeqCst)))
     }
 
     /// Messages that went, or are on their way, to the queue.
     pub(crate) fn admitted(&self) -> u64 {
-        self.admitted.load(Ordering::SeqCst)
+        self.arrived.admitted.load(Ordering::SeqCst)
     }
 
-    /// A message leaves the queue for the program. Returns whether that ends a slow episode: the
-    /// caller tells so, then calls `recovered`.
-    #[must_use]
-    pub(crate) fn hand_out(&self, size: u64) -> bool {
-        self.delivered.fetch_add(1, Ordering::Relaxed);
-        self.release(size);
-        self.try_recover()
+    /// A message leaves the queue for the program: called with the queue locked, or on the only
+    /// thread that takes from it. `try_recover` follows.
+    pub(crate) fn hand_out(&self, size: u64) {
+        add(&self.taken.delivered_bytes, size);
+        add(&self.taken.delivered, 1);
     }
 
     /// A message leaves the queue unread.
     pub(crate) fn release(&self, size: u64) {
-        self.pending_messages.fetch_sub(1, Ordering::AcqRel);
-        self.pending_bytes.fetch_sub(size, Ordering::AcqRel);
+        self.taken.thrown_bytes.fetch_add(size, Ordering::AcqRel);
+        self.taken.thrown.fetch_add(1, Ordering::AcqRel);
     }
 
     /// The notice of a recovery is queued.
     pub(crate) fn recovered(&self) {
-        self.slow.store(QUICK, Ordering::SeqCst);
+        self.taken.slow.store(QUICK, Ordering::SeqCst);
     }
 
     /// The notice of a slow episode is queued. Returns whether the episode is over already.
     #[must_use]
     pub(crate) fn announced(&self) -> bool {
-        self.slow.store(ANNOUNCED, Ordering::SeqCst);
+        self.taken.slow.store(ANNOUNCED, Ordering::SeqCst);
+        // A consumer that takes the last message right now must see the flag, or we must see what
+        // it took, or neither would tell the recovery. It counts with its queue locked, or has a
+        // fence behind its run.
+        fence(Ordering::SeqCst);
+        if let Target::Pull(mailbox) = &self.target {
+            mailbox.pass();
+        }
         self.try_recover()
     }
 
-    fn try_recover(&self) -> bool {
-        if self.slow.load(Ordering::SeqCst) != ANNOUNCED {
+    /// Whether a slow episode is over: the caller tells so, then calls `recovered`.
+    #[must_use]
+    pub(crate) fn try_recover(&self) -> bool {
+        if self.taken.slow.load(Ordering::SeqCst) != ANNOUNCED {
             return false;
         }
         let half = |limit: &AtomicU64| limit.load(Ordering::Relaxed) / 2;
-        self.pending_messages.load(Ordering::SeqCst) <= half(&self.most_messages)
-            && self.pending_bytes.load(Ordering::SeqCst) <= half(&self.most_bytes)
-            && self
-                .slow
+        let (messages, bytes) = self.pending();
+        let slow = &self.taken.slow;
+        messages <= half(&self.arrived.most_messages)
+            && bytes <= half(&self.arrived.most_bytes)
+            && slow
                 .compare_exchange(ANNOUNCED, RECOVERING, Ordering::SeqCst, Ordering::SeqCst)
                 .is_ok()
     }
 
     pub(crate) fn set_limits(&self, limits: PendingLimits) {
-        self.most_messages.store(limits.messages, Ordering::Relaxed);
-        self.most_bytes.store(limits.bytes, Ordering::Relaxed);
+        self.arrived.most_messages.store(limits.messages, Ordering::Relaxed);
+        self.arrived.most_bytes.store(limits.bytes, Ordering::Relaxed);
     }
 
     pub(crate) fn set_draining(&self) {
-        let _ = self.state.compare_exchange(ACTIVE, DRAINING, Ordering::SeqCst, Ordering::SeqCst);
+        let _ =
+            self.taken.state.compare_exchange(ACTIVE, DRAINING, Ordering::SeqCst, Ordering::SeqCst);
     }
 
     pub(crate) fn set_ended(&self) {
-        self.state.store(ENDED, Ordering::SeqCst);
+        self.taken.state.store(ENDED, Ordering::SeqCst);
     }
 
     /// The program unsubscribed: what waits is thrown away.
     pub(crate) fn discard(&self) {
-        self.discarding.store(true, Ordering::SeqCst);
+        self.taken.discarding.store(true, Ordering::SeqCst);
     }
 
-    /// The handler's thread takes a message of it in hand, and says whether it is to be handled.
-    #[must_use]
-    pub(super) fn take_in_hand(&self) -> bool {
-        self.in_hand.store(true, Ordering::SeqCst);
-        !self.discarding.load(Ordering::SeqCst) && !self.is_finished()
+    /// The handler's thread takes a run of messages of it in hand.
+    pub(super) fn take_in_hand(&self) {
+        self.taken.in_hand.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
     }
 
-    /// The handler has returned. Returns whether the subscription has ended meanwhile: the caller
+    /// Whether a message that is in hand is to be handled.
+    pub(super) fn is_wanted(&self) -> bool {
+        !self.taken.discarding.load(Ordering::Acquire) && !self.is_finished()
+    }
+
+    /// The run has been handled. Returns whether the subscription has ended meanwhile: the caller
     /// then sees whether that was its last message.
     #[must_use]
     pub(super) fn put_down(&self) -> bool {
-        self.in_hand.store(false, Ordering::SeqCst);
+        self.taken.in_hand.store(false, Ordering::Release);
+        fence(Ordering::SeqCst);
         self.status() == ConsumerStatus::Ended
     }
 
@@ -308,9 +394,10 @@ impl Subscriber {
     pub(crate) fn is_over(&self) -> bool {
         let handled = || match &self.target {
             Target::Dispatch(_) => {
-                !self.in_hand.load(Ordering::SeqCst)
-                    && (self.discarding.load(Ordering::SeqCst)
-                        || self.pending_messages.load(Ordering::SeqCst) == 0)
+                fence(Ordering::SeqCst);
+                // In this order: what has left the queue was in hand before.
+                (self.taken.discarding.load(Ordering::SeqCst) || self.pending().0 == 0)
+                    && !self.taken.in_hand.load(Ordering::SeqCst)
             }
             Target::Pull(_) | Target::Requests => true,
         };
@@ -318,16 +405,16 @@ impl Subscriber {
     }
 
     pub(crate) fn is_finished(&self) -> bool {
-        self.finished.load(Ordering::SeqCst)
+        self.taken.finished.load(Ordering::SeqCst)
     }
 
     /// Its end is told now. Returns whether that is the first time.
     pub(crate) fn finish(&self) -> bool {
-        !self.finished.swap(true, Ordering::SeqCst)
+        !self.taken.finished.swap(true, Ordering::SeqCst)
     }
 
     pub(crate) fn status(&self) -> ConsumerStatus {
-        match self.state.load(Ordering::SeqCst) {
+        match self.taken.state.load(Ordering::SeqCst) {
             ACTIVE => ConsumerStatus::Active,
             DRAINING => ConsumerStatus::Draining,
             _ => ConsumerStatus::Ended,
@@ -341,7 +428,7 @@ impl fmt::Debug for Subscriber {
             .field("sid", &self.sid)
             .field("subject", &self.subject)
             .field("queue", &self.queue)
-            .field("pending_messages", &self.pending_messages.load(Ordering::Relaxed))
+            .field("pending_messages", &self.pending().0)
             .field("status", &self.status())
             .finish_non_exhaustive()
     }
@@ -359,26 +446,26 @@ impl Consumer for Subscriber {
     }
 
     fn pending_messages(&self) -> u64 {
-        self.pending_messages.load(Ordering::Acquire)
+        self.pending().0
     }
 
     fn pending_bytes(&self) -> u64 {
-        self.pending_bytes.load(Ordering::Acquire)
+        self.pending().1
     }
 
     fn pending_limits(&self) -> PendingLimits {
         PendingLimits {
-            messages: self.most_messages.load(Ordering::Relaxed),
-            bytes: self.most_bytes.load(Ordering::Relaxed),
+            messages: self.arrived.most_messages.load(Ordering::Relaxed),
+            bytes: self.arrived.most_bytes.load(Ordering::Relaxed),
         }
     }
 
     fn delivered(&self) -> u64 {
-        self.delivered.load(Ordering::Relaxed)
+        self.taken.delivered.load(Ordering::Relaxed)
     }
 
     fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
+        self.taken.dropped.load(Ordering::Relaxed)
     }
 
     fn status(&self) -> ConsumerStatus {
@@ -395,6 +482,11 @@ mod tests {
         Subscriber::new(1, "a".to_owned(), None, Target::Requests, limits)
     }
 
+    fn take(subscriber: &Subscriber, size: u64) -> bool {
+        subscriber.hand_out(size);
+        subscriber.try_recover()
+    }
+
     #[test]
     fn one_episode_is_announced_once_and_ends_at_half_of_the_limit() {
         let slow = subscriber(4);
@@ -404,12 +496,12 @@ mod tests {
         assert_eq!(slow.admit(10), Admission::Drop { first: true });
         assert!(!slow.announced());
         assert_eq!(slow.admit(10), Admission::Drop { first: false });
-        assert!(!slow.hand_out(10));
+        assert!(!take(&slow, 10));
         assert_eq!(slow.admit(10), Admission::Take);
         assert_eq!(slow.admit(10), Admission::Drop { first: false });
-        assert!(!slow.hand_out(10));
-        assert!(slow.hand_out(10), "two of four are left");
-        assert!(!slow.hand_out(10));
+        assert!(!take(&slow, 10));
+        assert!(take(&slow, 10), "two of four are left");
+        assert!(!take(&slow, 10));
         assert_eq!((slow.dropped(), slow.delivered()), (3, 4));
     }
 
@@ -419,7 +511,7 @@ mod tests {
         assert_eq!(slow.admit(1), Admission::Take);
         assert_eq!(slow.admit(1), Admission::Take);
         assert_eq!(slow.admit(1), Admission::Drop { first: true });
-        assert!(!slow.hand_out(1) && !slow.hand_out(1), "nothing is told before the notice");
+        assert!(!take(&slow, 1) && !take(&slow, 1), "nothing is told before the notice");
         assert!(slow.announced());
     }
 
