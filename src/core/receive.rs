@@ -11,7 +11,7 @@ use super::life::Link;
 use super::notice::{ConnectionEventKind, ErrorNotice};
 use super::shared::Core;
 use crate::error::{Error, ErrorKind};
-use crate::protocol::{Delivery, Parser, ServerInfoUpdate, ServerOp};
+use crate::protocol::{Message, Parser, ServerInfoUpdate, ServerOp};
 use crate::server_error::{RefusedOperation, ServerError, ServerErrorKind};
 use crate::subscriptions::{ConsumerView, EndReason, Routed, Router, Subscriber, Target};
 use crate::sync::Arc;
@@ -132,6 +132,12 @@ impl Receiver<'_> {
     fn handle_all(&mut self) -> Result<(), Error> {
         let watched = self.core.is_watched();
         let outcome = loop {
+            // Most of a stream, without what other operations need. A listener sees all of them.
+            if !watched {
+                while let Some(plain) = self.parser.plain_message() {
+                    self.message(plain.sid, plain.message, plain.wire_len);
+                }
+            }
             match self.parser.next() {
                 Ok(Some(op)) => {
                     if watched {
@@ -155,7 +161,14 @@ impl Receiver<'_> {
 
     fn handle(&mut self, op: ServerOp) {
         match op {
-            ServerOp::Message(delivery) => self.message(delivery),
+            ServerOp::Message(delivery) => {
+                if let Some(fault) = delivery.header_fault {
+                    let sid = delivery.sid;
+                    let text = format!("a message for sid {sid} has an odd header: {fault}");
+                    self.core.exception(Error::new(ErrorKind::InvalidHeader, text));
+                }
+                self.message(delivery.sid, delivery.message, delivery.wire_len);
+            }
             ServerOp::Ping => {
                 // The server goes on after all: what it said is not why it ends some day.
                 self.last_word = None;
@@ -179,15 +192,12 @@ impl Receiver<'_> {
         }
     }
 
-    fn message(&mut self, delivery: Delivery) {
+    #[inline]
+    fn message(&mut self, sid: u64, message: Message, wire_len: usize) {
         let counters = &self.core.counters;
         counters.in_messages.add_owned(1);
-        counters.in_bytes.add_owned(delivery.wire_len as u64);
-        if let Some(fault) = delivery.header_fault {
-            let text = format!("a message for sid {} has an odd header: {fault}", delivery.sid);
-            self.core.exception(Error::new(ErrorKind::InvalidHeader, text));
-        }
-        match self.router.route(&self.core.registry, delivery.sid, delivery.message) {
+        counters.in_bytes.add_owned(wire_len as u64);
+        match self.router.route(&self.core.registry, sid, message) {
             Routed::Done => {}
             Routed::Dropped => counters.dropped.add_owned(1),
             Routed::Reply(message) => {

@@ -55,19 +55,19 @@ pub(crate) struct Layout {
 
 impl Layout {
     fn reply_at(&self) -> usize {
-        self.subject.saturating_add(usize::from(self.between))
+        self.subject.wrapping_add(usize::from(self.between))
     }
 
     fn names_end(&self) -> usize {
-        self.reply_at().saturating_add(self.reply)
+        self.reply_at().wrapping_add(self.reply)
     }
 
     fn block_at(&self) -> usize {
-        self.names_end().saturating_add(usize::from(self.behind))
+        self.names_end().wrapping_add(usize::from(self.behind))
     }
 
     fn payload_at(&self) -> usize {
-        self.block_at().saturating_add(self.block)
+        self.block_at().wrapping_add(self.block)
     }
 }
 
@@ -190,12 +190,16 @@ impl Message {
     }
 
     /// What the message counts against limits of pending bytes: payload and header block.
+    #[inline]
     pub fn size(&self) -> usize {
-        let block = match &self.extra {
-            Some(extra) if !self.layout.has_block && !extra.headers.is_empty() => {
-                extra.headers.encoded_len()
-            }
-            _ => self.layout.block,
+        let Some(extra) = &self.extra else {
+            // The header block and the payload are the end of the frame.
+            return self.frame.len().saturating_sub(self.layout.block_at());
+        };
+        let block = if self.layout.has_block || extra.headers.is_empty() {
+            self.layout.block
+        } else {
+            extra.headers.encoded_len()
         };
         block.saturating_add(self.payload().len())
     }
@@ -222,6 +226,7 @@ impl Message {
     }
 
     /// A received message whose names are ASCII, and which has no header block.
+    #[inline]
     pub(crate) fn received_plain(frame: Bytes, layout: Layout) -> Self {
         Self { frame, layout, extra: None }
     }
