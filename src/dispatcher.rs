@@ -2,7 +2,8 @@
 //!
 //! All subscriptions of a dispatcher share one queue and one thread, so that messages are handled
 //! one at a time in the order in which they arrived. The thread owns its default handler; a handler
-//! of a single subscription is taken out of the table while it runs, so no lock is held then.
+//! of a single subscription is taken out of the table while a run of its messages is handled, so no
+//! lock is held then.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -18,6 +18,7 @@ pub(crate) mod info;
 pub(crate) mod message;
 pub(crate) mod op;
 pub(crate) mod parser;
+mod plain;
 pub(crate) mod subject;
 pub(crate) mod tls_policy;
 

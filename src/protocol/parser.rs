@@ -16,6 +16,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::info::ServerInfoUpdate;
 use crate::protocol::message::{Layout, Message};
 use crate::protocol::op::{Delivery, ServerOp};
+use crate::protocol::plain::{MOST_DIGITS, Plain};
 use crate::protocol::subject::quote;
 use crate::server_error::ServerError;
 
@@ -29,8 +30,6 @@ const BLOCK: usize = 4 * 1024;
 const SMALL: usize = 1024;
 /// The largest message that may lie in a piece of the read buffer: larger ones fill it badly.
 const TINY: usize = 512;
-/// No length or sid that a server could mean has more digits.
-const MOST_DIGITS: usize = 19;
 
 /// What the parser accepts, so that a hostile server cannot fill the memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -499,65 +498,6 @@ impl<'a> Line<'a> {
             Lengths { sid, subject: subject.len(), reply: reply_len, headers, total, wire };
         Ok(Self::Message(lengths, subject, reply.unwrap_or_default()))
     }
-}
-
-/// The control line of a MSG with single blanks, ASCII names and its line end, from the subject on.
-struct Plain {
-    sid: u64,
-    total: usize,
-    /// The length of the line with its end.
-    line: usize,
-    layout: Layout,
-}
-
-impl Plain {
-    #[inline]
-    fn read(text: &[u8]) -> Option<Self> {
-        let (subject, rest) = name(text)?;
-        let (sid, sid_len, rest) = digits(rest)?;
-        let rest = rest.strip_prefix(b" ")?;
-        let mut layout = Layout { subject, ..Layout::default() };
-        let mut names = subject + 1 + sid_len + 1;
-        let mut total = digits(rest).filter(|(_, _, rest)| rest.starts_with(b"\r\n"));
-        if total.is_none() {
-            let (reply, rest) = name(rest)?;
-            layout.reply = reply;
-            layout.has_reply = true;
-            layout.between = u8::try_from(names - subject).ok()?;
-            names += reply + 1;
-            total = digits(rest).filter(|(_, _, rest)| rest.starts_with(b"\r\n"));
-        }
-        let (total, total_len, _) = total?;
-        let line = names + total_len + 2;
-        let names_end = subject + usize::from(layout.between) + layout.reply;
-        layout.behind = u8::try_from(line - names_end).ok()?;
-        Some(Self { sid, total: length(total)?, line, layout })
-    }
-}
-
-/// The length of the name in front, and what follows behind its blank.
-#[inline]
-fn name(text: &[u8]) -> Option<(usize, &[u8])> {
-    let len = text.iter().position(|byte| !byte.is_ascii_graphic())?;
-    let rest = text.get(len..)?.strip_prefix(b" ")?;
-    (len > 0).then_some((len, rest))
-}
-
-/// The number in front, how many digits it has, and what follows.
-#[inline]
-fn digits(text: &[u8]) -> Option<(u64, usize, &[u8])> {
-    let mut number = 0u64;
-    let mut len = 0;
-    for byte in text {
-        let digit = byte.wrapping_sub(b'0');
-        if digit > 9 {
-            break;
-        }
-        number = number.wrapping_mul(10).wrapping_add(u64::from(digit));
-        len += 1;
-    }
-    // So few digits have not wrapped.
-    if len == 0 || len > MOST_DIGITS { None } else { Some((number, len, text.get(len..)?)) }
 }
 
 /// Makes room in the block, or a new one.

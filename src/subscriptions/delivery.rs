@@ -37,44 +37,39 @@ pub(crate) fn deliver(inbox: &Inbox, work: &mut impl Work) {
     let _delivered = Delivered(inbox);
     let mut batch = VecDeque::new();
     while inbox.take_all(&mut batch) {
-        // A batch begins with a name, for a barrier stands between two reads only.
-        while let Some(first) = batch.front_mut() {
-            let Some(subscriber) = first.subscriber.take() else {
-                batch.pop_front();
-                continue;
-            };
-            subscriber.take_in_hand();
-            work.begin(&subscriber);
-            let whole = run(inbox, &subscriber, &mut batch, work);
-            let ended = subscriber.put_down();
-            work.end(&subscriber, ended);
-            if !whole {
-                release(Some(&subscriber), batch.drain(..));
-                return;
+        let mut run: Option<Arc<Subscriber>> = None;
+        let mut items = batch.drain(..);
+        while let Some(Item { subscriber, message }) = items.next() {
+            if let Some(next) = subscriber {
+                if let Some(past) = run.take() {
+                    finish(&past, work);
+                }
+                next.take_in_hand();
+                work.begin(&next);
+                run = Some(next);
             }
+            // A batch begins with a name: a barrier stands between two reads only.
+            let Some(subscriber) = &run else { continue };
+            if inbox.is_cut_short() {
+                subscriber.release(message.size() as u64);
+                release(Some(subscriber), items);
+                break;
+            }
+            // Unsubscribing one subject of a dispatcher drops what waits for it.
+            if subscriber.is_wanted() {
+                assert_unlocked("running a handler");
+                work.handle(subscriber, message);
+            } else {
+                subscriber.release(message.size() as u64);
+            }
+        }
+        if let Some(past) = run {
+            finish(&past, work);
         }
     }
 }
 
-/// Hands out the messages of one run; false if the mailbox was cut short.
-fn run(
-    inbox: &Inbox,
-    subscriber: &Arc<Subscriber>,
-    batch: &mut VecDeque<Item>,
-    work: &mut impl Work,
-) -> bool {
-    while batch.front().is_some_and(|item| item.subscriber.is_none()) {
-        if inbox.is_cut_short() {
-            return false;
-        }
-        let Some(Item { message, .. }) = batch.pop_front() else { break };
-        // Unsubscribing one subject of a dispatcher drops what waits for it.
-        if subscriber.is_wanted() {
-            assert_unlocked("running a handler");
-            work.handle(subscriber, message);
-        } else {
-            subscriber.release(message.size() as u64);
-        }
-    }
-    true
+fn finish(subscriber: &Arc<Subscriber>, work: &mut impl Work) {
+    let ended = subscriber.put_down();
+    work.end(subscriber, ended);
 }

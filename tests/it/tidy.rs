@@ -18,7 +18,7 @@ use crate::support::source::{FoundPath, Source};
 const LAYERS: &str = "
     .               server_error error server_url server_list statistics clock sync trace outcome
     .               random bell
-    protocol        subject headers message info tls_policy op connect parser handshake
+    protocol        subject headers message info tls_policy op connect plain parser handshake
     .               read_listener
     auth            secret nkey jwt creds login sign ways
     transport       stream resolve tcp no_tls
