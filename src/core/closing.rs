@@ -81,8 +81,14 @@ impl Core {
     pub(crate) fn close(&self) {
         let deadline = clock::after(self.config.close_timeout);
         let began = self.begin_close();
-        // A callback of an outage: no server is there, and the thread ends when it returns.
+        // The thread that would read the server's farewell is this one: it ends when it returns. In
+        // a callback of an outage no server is there.
         if self.on_reader_thread() {
+            if began && self.life().link.is_some() {
+                self.outbox.wait_written(clock::after(self.config.close_timeout / 2));
+                self.half_close();
+                self.cut();
+            }
             return;
         }
         if began {
