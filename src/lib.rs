@@ -119,10 +119,19 @@
 //! # fn main() {}
 //! ```
 //!
-//! [`ErrorListener`] has a method for each kind: `error_occurred` for what the server said,
-//! `exception_occurred` for every other failure (a refused connection, a broken socket, a panic of
-//! a handler), `slow_consumer_detected` and `slow_consumer_recovered`, `message_discarded`,
-//! `socket_write_timeout`. One that is not written logs. `on_error` hears all of them.
+//! [`ErrorListener`] has a method for each kind, and `on_error` hears all of them. What a listener
+//! does not write logs.
+//!
+//! | method | called for |
+//! | --- | --- |
+//! | `error_occurred(&self, &Connection, &ServerError)` | everything that the server refuses |
+//! | `exception_occurred(&self, &Connection, &Error)` | every other failure: a refused connection, a broken socket, a panic of a handler |
+//! | `slow_consumer_detected(&self, &Connection, &dyn Consumer)` | a subscription at its limit, once; its counts are those of the moment of the call |
+//! | `slow_consumer_recovered(&self, &Connection, &dyn Consumer)` | the end of that |
+//! | `message_discarded(&self, &Connection, &Message)` | an outgoing message dropped by [`OutboxPolicy::DropNewest`] |
+//! | `socket_write_timeout(&self, &Connection)` | a write that took too long |
+//!
+//! One listener may hear several connections, and be both kinds: give clones of an `Arc` of it.
 //!
 //! All listeners of a connection run on its one callback thread, one call at a time, in the order
 //! in which things happened. A listener may block, panic (which is caught and reported), and call
