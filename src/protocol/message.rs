@@ -297,7 +297,7 @@ mod tests {
         assert_eq!((other.subject(), other.reply()), ("s", Some("longer")));
         assert_eq!(other.headers().len(), 2);
         assert_eq!(other.raw_headers(), None);
-        assert_eq!(other.text(), Ok("hi"));
+        assert_eq!(other.text().expect("text"), "hi");
     }
 
     #[test]
