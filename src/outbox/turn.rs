@@ -27,8 +27,10 @@ impl Outbox {
     /// Gives the turn to the caller if it should write by itself, or sees to it that the flusher
     /// does. The caller must hand the batch to [`Outbox::write_inline`], with no lock held.
     pub(super) fn turn(&self, state: &mut State, urgency: Urgency) -> Option<Batch> {
-        // These three settle it in a burst; the clock is read only behind them.
-        if !state.flusher_sleeps || state.writing || state.phase != Phase::Up {
+        // These settle it in a burst; the clock is read only behind them. Whoever waits for the
+        // answer does not wait for the flusher too, if that was woken and has not begun.
+        let flusher_has_it = !state.flusher_sleeps && urgency == Urgency::Idle;
+        if flusher_has_it || state.writing || state.phase != Phase::Up {
             return None;
         }
         let quiet = !state.broken && state.urgent.is_empty() && state.taken.is_empty();
