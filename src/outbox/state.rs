@@ -125,6 +125,8 @@ pub(super) struct State {
     /// Somebody has the turn.
     pub(super) writing: bool,
     pub(super) flusher_sleeps: bool,
+    /// It was woken and does not run yet.
+    pub(super) flusher_woken: bool,
     /// A write failed: no more turns until the next connection.
     pub(super) broken: bool,
     pub(super) last_write: Option<Instant>,
@@ -190,6 +192,7 @@ impl Outbox {
             pongs: PongLine::new(),
             writing: false,
             flusher_sleeps: false,
+            flusher_woken: false,
             broken: false,
             last_write: None,
             waiting: 0,

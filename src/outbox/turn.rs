@@ -29,8 +29,8 @@ impl Outbox {
     pub(super) fn turn(&self, state: &mut State, urgency: Urgency) -> Option<Batch> {
         // These settle it in a burst; the clock is read only behind them. Whoever waits for the
         // answer does not wait for the flusher too, if that was woken and has not begun.
-        let flusher_has_it = !state.flusher_sleeps && urgency == Urgency::Idle;
-        if flusher_has_it || state.writing || state.phase != Phase::Up {
+        let free = state.flusher_sleeps || (state.flusher_woken && urgency == Urgency::Now);
+        if !free || state.writing || state.phase != Phase::Up {
             return None;
         }
         let quiet = !state.broken && state.urgent.is_empty() && state.taken.is_empty();
@@ -61,6 +61,7 @@ impl Outbox {
     pub(super) fn wake_flusher(&self, state: &mut State) {
         if state.flusher_sleeps {
             state.flusher_sleeps = false;
+            state.flusher_woken = true;
             self.work.notify_one();
         }
     }
@@ -114,6 +115,7 @@ impl Outbox {
             state.flusher_sleeps = true;
             self.work.wait_until(&mut state, None);
             state.flusher_sleeps = false;
+            state.flusher_woken = false;
         }
     }
 
