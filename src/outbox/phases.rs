@@ -32,7 +32,9 @@ impl Outbox {
         state.limits = limits;
         state.broken = false;
         let dropped = state.drop_refused();
-        self.wake_flusher(&mut state);
+        if !state.is_empty() {
+            self.wake_flusher(&mut state);
+        }
         dropped
     }
 
@@ -96,7 +98,9 @@ impl Outbox {
         // There is no next connection for it.
         let mut later = std::mem::take(&mut state.later);
         later.drain(&mut state.pending, |_, _| true);
-        self.wake_flusher(&mut state);
+        if !state.is_empty() {
+            self.wake_flusher(&mut state);
+        }
         self.room.notify_all();
     }
 
