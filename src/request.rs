@@ -64,6 +64,7 @@ impl PendingReply {
 
 impl Drop for PendingReply {
     fn drop(&mut self) {
+        self.core.requests.release();
         // What has its outcome is not registered any more.
         if !self.slot.outcome().is_there() {
             self.core.requests.forget(self.slot.token());
@@ -263,8 +264,18 @@ impl Connection {
     }
 
     fn send(&self, outgoing: Outgoing<'_>, urgency: Urgency) -> Result<PendingReply> {
-        let slot = self.core().request(outgoing, urgency)?;
-        Ok(PendingReply { core: Arc::clone(self.core()), slot })
+        let core = self.core();
+        let pipeline = core.requests.hold() > 0;
+        // In a pipeline the next request is about to follow, or this thread is about to wait, which
+        // writes: to write one by one would keep the replies one by one, too.
+        let urgency = if pipeline && urgency == Urgency::Idle { Urgency::Soon } else { urgency };
+        match core.request(outgoing, urgency) {
+            Ok(slot) => Ok(PendingReply { core: Arc::clone(core), slot }),
+            Err(error) => {
+                core.requests.release();
+                Err(error)
+            }
+        }
     }
 }
 

@@ -56,6 +56,9 @@ pub(crate) enum Urgency {
     Now,
     /// At once if all has been idle for a moment, otherwise with its neighbours.
     Idle,
+    /// With its neighbours: more is about to follow. The flusher writes it, unless somebody comes
+    /// first who waits for an answer.
+    Soon,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

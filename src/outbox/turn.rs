@@ -37,6 +37,7 @@ impl Outbox {
         let inline = quiet
             && match urgency {
                 Urgency::Now => true,
+                Urgency::Soon => false,
                 Urgency::Idle => state.last_write.is_none_or(|last| last.elapsed() >= BURST),
             };
         let batch = if inline { state.take_batch() } else { None };

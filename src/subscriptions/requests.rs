@@ -8,6 +8,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::outcome::Outcome;
@@ -66,6 +67,8 @@ pub(crate) struct Requests {
     /// `_INBOX.<unique>.`, to which a token is added.
     inbox: String,
     state: Mutex<State>,
+    /// Replies that the program holds a handle of, waited for or not.
+    held: AtomicUsize,
 }
 
 type Waiting = HashMap<u64, Arc<Slot>, BuildHasherDefault<TokenHasher>>;
@@ -102,12 +105,23 @@ struct State {
 impl Requests {
     pub(crate) fn new(inbox: String) -> Self {
         let state = State { waiting: Waiting::default(), next_token: 1, ended: None };
-        Self { inbox, state: Mutex::new(Rank::Requests, state) }
+        Self { inbox, state: Mutex::new(Rank::Requests, state), held: AtomicUsize::new(0) }
     }
 
     /// The subject to subscribe to.
     pub(crate) fn inbox_subject(&self) -> String {
         format!("{}*", self.inbox)
+    }
+
+    /// The program is about to hold one more reply. Returns how many it holds already: with others
+    /// under way a request belongs to a pipeline. `release` follows.
+    pub(crate) fn hold(&self) -> usize {
+        self.held.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The program has let go of a reply.
+    pub(crate) fn release(&self) {
+        self.held.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Registers a request before it is sent. The second value is its reply subject.
