@@ -23,8 +23,23 @@ impl<T: Clone> Outcome<T> {
 
     /// Gives the outcome and wakes whoever waits. A later one changes nothing.
     pub(crate) fn complete(&self, outcome: T) {
+        self.fill(outcome);
+        self.wake();
+    }
+
+    /// Gives the outcome without waking anybody: `wake` must follow. A later one changes nothing.
+    pub(crate) fn fill(&self, outcome: T) {
         self.value.lock().get_or_insert(outcome);
+    }
+
+    /// Wakes whoever waits for what `fill` gave.
+    pub(crate) fn wake(&self) {
         self.arrived.notify_all();
+    }
+
+    /// Whether the outcome is there.
+    pub(crate) fn is_there(&self) -> bool {
+        self.value.lock().is_some()
     }
 
     /// The outcome, if it comes by the deadline.
@@ -84,6 +99,7 @@ mod tests {
     fn the_first_outcome_holds_and_wakes_every_waiter() {
         let outcome = Arc::new(Outcome::new());
         assert_eq!(outcome.wait(Instant::now()), None);
+        assert!(!outcome.is_there());
         let far = Instant::now() + Duration::from_secs(60);
         let waiters: Vec<_> = (0..4)
             .map(|_| {

@@ -39,8 +39,16 @@ impl PendingReply {
     /// [`Disconnected`](ErrorKind::Disconnected) if the connection was lost and requests end then
     /// (by option, or by `force_reconnect`); [`Closed`](ErrorKind::Closed).
     pub fn wait(&self, timeout: Duration) -> Result<Message> {
-        // The request may still wait to be written, with others.
-        self.core.write(self.core.outbox.kick(), Urgency::Now);
+        // Before it sleeps this thread writes what is unsent, and not before each reply that is
+        // there: a pipeline of requests goes out in one write.
+        if !self.slot.outcome().is_there() {
+            self.core.write(self.core.outbox.kick(), Urgency::Now);
+        }
+        self.wait_sent(timeout)
+    }
+
+    /// Waits for the reply to what was written, or is being written by another thread.
+    fn wait_sent(&self, timeout: Duration) -> Result<Message> {
         self.slot.outcome().wait(clock::after(timeout)).unwrap_or_else(|| Err(timed_out(timeout)))
     }
 
@@ -56,7 +64,11 @@ impl PendingReply {
 
 impl Drop for PendingReply {
     fn drop(&mut self) {
-        self.core.requests.forget(self.slot.token());
+        self.core.requests.release();
+        // What has its outcome is not registered any more.
+        if !self.slot.outcome().is_there() {
+            self.core.requests.forget(self.slot.token());
+        }
     }
 }
 
@@ -92,7 +104,7 @@ impl Connection {
     ) -> Result<Message> {
         let (subject, payload) = (subject.as_ref(), payload.as_ref());
         let outgoing = Outgoing { subject, reply: None, headers: None, payload };
-        self.send(outgoing, Urgency::Now)?.wait(timeout)
+        self.send(outgoing, Urgency::Now)?.wait_sent(timeout)
     }
 
     /// Sends a request with headers; otherwise like [`request`](Self::request).
@@ -137,7 +149,7 @@ impl Connection {
     ) -> Result<Message> {
         let (subject, payload) = (subject.as_ref(), payload.as_ref());
         let outgoing = Outgoing { subject, reply: None, headers: Some(headers), payload };
-        self.send(outgoing, Urgency::Now)?.wait(timeout)
+        self.send(outgoing, Urgency::Now)?.wait_sent(timeout)
     }
 
     /// Sends a message as a request, with its headers; its own reply subject is not used. Otherwise
@@ -176,7 +188,7 @@ impl Connection {
         let headers: Option<&Headers> = Some(message.headers());
         let (subject, payload) = (message.subject(), message.payload());
         let outgoing = Outgoing { subject, reply: None, headers, payload };
-        self.send(outgoing, Urgency::Now)?.wait(timeout)
+        self.send(outgoing, Urgency::Now)?.wait_sent(timeout)
     }
 
     /// Sends a request and returns at once; the reply is waited for with the [`PendingReply`], so
@@ -252,8 +264,18 @@ impl Connection {
     }
 
     fn send(&self, outgoing: Outgoing<'_>, urgency: Urgency) -> Result<PendingReply> {
-        let slot = self.core().request(outgoing, urgency)?;
-        Ok(PendingReply { core: Arc::clone(self.core()), slot })
+        let core = self.core();
+        let pipeline = core.requests.hold() > 0;
+        // In a pipeline the next request is about to follow, or this thread is about to wait, which
+        // writes: to write one by one would keep the replies one by one, too.
+        let urgency = if pipeline && urgency == Urgency::Idle { Urgency::Soon } else { urgency };
+        match core.request(outgoing, urgency) {
+            Ok(slot) => Ok(PendingReply { core: Arc::clone(core), slot }),
+            Err(error) => {
+                core.requests.release();
+                Err(error)
+            }
+        }
     }
 }
 

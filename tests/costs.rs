@@ -18,6 +18,7 @@
 )]
 
 use std::alloc::System;
+use std::collections::VecDeque;
 use std::env;
 use std::fs;
 use std::io::{Read, Write};
@@ -113,9 +114,27 @@ const COSTS: &[Cost] = &[
         count: 5_000,
         size: 16,
         run: request,
-        allocations: 8.0,
+        allocations: 4.0,
         wakes: 3.0,
-        calls: &[("sendto", 1.1), ("recvfrom", 1.1), ("futex", 4.0)],
+        calls: &[("sendto", 1.1), ("recvfrom", 1.1), ("futex", 3.0)],
+    },
+    Cost {
+        name: "pipeline 8",
+        count: 40_000,
+        size: 16,
+        run: |connection, cost| pipeline(connection, cost, 8),
+        allocations: 4.0,
+        wakes: 1.0,
+        calls: &[("sendto", 0.6), ("recvfrom", 0.6), ("futex", 1.6)],
+    },
+    Cost {
+        name: "pipeline 64",
+        count: 40_000,
+        size: 16,
+        run: |connection, cost| pipeline(connection, cost, 64),
+        allocations: 4.0,
+        wakes: 0.3,
+        calls: &[("sendto", 0.2), ("recvfrom", 0.2), ("futex", 0.5)],
     },
     Cost {
         name: "flush",
@@ -264,6 +283,20 @@ fn request(connection: &Connection, cost: &Cost) -> Option<Dispatcher> {
     let payload = vec![b'x'; cost.size];
     for _ in 0..cost.count {
         connection.request("echo", &payload, LIMIT).unwrap();
+    }
+    None
+}
+
+/// So many requests under way at any time, all of one thread.
+fn pipeline(connection: &Connection, cost: &Cost, depth: u64) -> Option<Dispatcher> {
+    let payload = vec![b'x'; cost.size];
+    let send = |_| connection.send_request("echo", &payload).unwrap();
+    let mut pending: VecDeque<_> = (0..depth).map(send).collect();
+    for number in depth..cost.count + depth {
+        pending.pop_front().unwrap().wait(LIMIT).unwrap();
+        if number < cost.count {
+            pending.push_back(send(number));
+        }
     }
     None
 }

@@ -23,11 +23,17 @@ impl Core {
     /// Starts the three threads and waits for the outcome of the first connect, unless it goes on
     /// in the background.
     pub(crate) fn connect(self: &Arc<Self>) -> Result<()> {
-        let started = self.start_threads();
-        if let Err(error) = started {
-            // Without a reader the end is made here, so that the threads that did start end too.
+        // The reader first: it connects while the others are started.
+        if let Err(error) = self.start_thread("reader", Runs::Own, reader::run) {
+            // Without a reader the end is made here.
             reader::finish(self, Some(error.clone()));
-            self.threads.wait_all(clock::after(self.config.close_timeout));
+            return Err(error);
+        }
+        let others = self
+            .start_thread("flusher", Runs::Own, flusher::run)
+            .and_then(|()| self.start_thread("callback", Runs::Program, callbacks::run));
+        if let Err(error) = others {
+            self.close();
             return Err(error);
         }
         // Each server may take its time-out; the deadline is for a fault of ours, or for a callback
@@ -55,14 +61,9 @@ impl Core {
         }
     }
 
-    fn start_threads(self: &Arc<Self>) -> Result<()> {
-        let start = |role: &str, runs, body: fn(&Arc<Self>)| {
-            let core = Arc::clone(self);
-            self.threads.start(self.thread_name(role), self.id, runs, move || body(&core))
-        };
-        start("callback", Runs::Program, callbacks::run)?;
-        start("flusher", Runs::Own, flusher::run)?;
-        start("reader", Runs::Own, reader::run)
+    fn start_thread(self: &Arc<Self>, role: &str, runs: Runs, body: fn(&Arc<Self>)) -> Result<()> {
+        let core = Arc::clone(self);
+        self.threads.start(self.thread_name(role), self.id, runs, move || body(&core))
     }
 
     fn wait_for_status_other_than(
@@ -81,15 +82,24 @@ impl Core {
     pub(crate) fn close(&self) {
         let deadline = clock::after(self.config.close_timeout);
         let began = self.begin_close();
-        // A callback of an outage: no server is there, and the thread ends when it returns.
+        // The thread that would read the server's farewell is this one: it ends when it returns. In
+        // a callback of an outage no server is there.
         if self.on_reader_thread() {
+            if began && self.life().link.is_some() {
+                self.outbox.wait_written(clock::after(self.config.close_timeout / 2));
+                self.half_close();
+                self.cut();
+            }
             return;
         }
         if began {
             self.outbox.wait_written(clock::after(self.config.close_timeout / 2));
-            // The server reads what was written, then closes; it gets a quarter of the time for it.
             self.half_close();
-            self.threads.wait_own(clock::after((self.config.close_timeout / 4).min(FAREWELL)));
+            // The server reads what was written, then closes; it gets a quarter of the time for it.
+            // Behind a flush it has read everything, and nothing is waited for.
+            if !self.outbox.is_confirmed() {
+                self.threads.wait_own(clock::after((self.config.close_timeout / 4).min(FAREWELL)));
+            }
             self.cut();
         }
         if self.on_own_thread() {

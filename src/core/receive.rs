@@ -13,7 +13,7 @@ use super::shared::Core;
 use crate::error::{Error, ErrorKind};
 use crate::protocol::{Message, Parser, ServerInfoUpdate, ServerOp};
 use crate::server_error::{RefusedOperation, ServerError, ServerErrorKind};
-use crate::subscriptions::{ConsumerView, EndReason, Routed, Router, Subscriber, Target};
+use crate::subscriptions::{Answered, ConsumerView, EndReason, Routed, Router, Subscriber, Target};
 use crate::sync::Arc;
 use crate::transport::is_wait;
 
@@ -25,6 +25,7 @@ pub(super) fn receive(core: &Core, link: &Link, parser: Parser) -> Error {
         link,
         parser,
         router: Router::new(),
+        answered: Answered::default(),
         last_word: None,
         departure: None,
         news: true,
@@ -42,6 +43,7 @@ struct Receiver<'a> {
     link: &'a Link,
     parser: Parser,
     router: Router,
+    answered: Answered,
     /// The last `-ERR` after which the server closes.
     last_word: Option<ServerError>,
     /// The server is being left.
@@ -141,6 +143,8 @@ impl Receiver<'_> {
             match self.parser.next() {
                 Ok(Some(op)) => {
                     if watched {
+                        // Code of the program, which may take its time.
+                        self.answered.wake();
                         self.core.operation_read(&op);
                     }
                     self.handle(op);
@@ -153,6 +157,7 @@ impl Receiver<'_> {
             }
         };
         self.router.flush();
+        self.answered.wake();
         for subscriber in self.router.completed(&self.core.registry) {
             self.core.end_subscription(&subscriber, EndReason::Completed);
         }
@@ -201,7 +206,7 @@ impl Receiver<'_> {
             Routed::Done => {}
             Routed::Dropped => counters.dropped.add_owned(1),
             Routed::Reply(message) => {
-                if self.core.requests.answer(message) {
+                if self.core.requests.answer(message, &mut self.answered) {
                     counters.replies.add_owned(1);
                 } else {
                     counters.late_replies.add_owned(1);

@@ -45,8 +45,12 @@ impl Drop for Running {
             Runs::Own => state.own -= 1,
             Runs::Program => state.program -= 1,
         }
+        // Whoever waits, waits for all of them, or for all of our own.
+        let last = state.own == 0;
         drop(state);
-        self.threads.ended.notify_all();
+        if last {
+            self.threads.ended.notify_all();
+        }
     }
 }
 

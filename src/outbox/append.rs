@@ -164,7 +164,8 @@ impl Outbox {
         }
         state.pending.push(Kind::Ping, PING.len(), |bytes| bytes.extend_from_slice(PING))?;
         state.bytes += PING.len();
-        state.pongs.queue(pong);
+        let messages = state.out_messages;
+        state.pongs.queue(pong, messages);
         Ok(self.turn(&mut state, Urgency::Now))
     }
 

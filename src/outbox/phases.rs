@@ -32,7 +32,9 @@ impl Outbox {
         state.limits = limits;
         state.broken = false;
         let dropped = state.drop_refused();
-        self.wake_flusher(&mut state);
+        if !state.is_empty() {
+            self.wake_flusher(&mut state);
+        }
         dropped
     }
 
@@ -51,7 +53,8 @@ impl Outbox {
             return false;
         }
         state.bytes += PING.len();
-        state.pongs.queue(pong);
+        let messages = state.out_messages;
+        state.pongs.queue(pong, messages);
         state.phase = Phase::Leaving;
         self.wake_flusher(&mut state);
         self.room.notify_all();
@@ -95,7 +98,9 @@ impl Outbox {
         // There is no next connection for it.
         let mut later = std::mem::take(&mut state.later);
         later.drain(&mut state.pending, |_, _| true);
-        self.wake_flusher(&mut state);
+        if !state.is_empty() {
+            self.wake_flusher(&mut state);
+        }
         self.room.notify_all();
     }
 
@@ -110,6 +115,12 @@ impl Outbox {
         {
             self.turn_back.wait_until(&mut state, Some(deadline));
         }
+    }
+
+    /// Whether a server is known to have seen every message: a PONG came to a PING behind the last.
+    pub(crate) fn is_confirmed(&self) -> bool {
+        let state = self.state.lock();
+        state.pongs.confirmed() == state.out_messages
     }
 
     /// The connection failed: no more turns, and whoever waits for the last write looks again.
@@ -378,10 +389,30 @@ mod tests {
         outbox.keep_alive();
         flush(&outbox);
         assert_eq!(stream.text(), "PING\r\nPING\r\nPING\r\n");
+        assert!(outbox.is_confirmed(), "no message, nothing to confirm");
         assert!(Arc::ptr_eq(&outbox.pong().expect("the first flush"), &first));
         assert!(Arc::ptr_eq(&outbox.pong().expect("the second flush"), &second));
         assert!(outbox.pong().is_none(), "the keep-alive ping");
         assert!(outbox.pong().is_none(), "a surplus PONG");
+    }
+
+    #[test]
+    fn what_was_published_behind_a_flush_is_not_confirmed_by_its_pong() {
+        let outbox = outbox(1 << 20, OutboxPolicy::Error);
+        up(&outbox, 1, &Slot::new([]));
+        let (first, second) = (Pong::new(Outcome::new()), Pong::new(Outcome::new()));
+        publish(&outbox, "1").expect("room");
+        outbox.ping(first).expect("up");
+        publish(&outbox, "2").expect("room");
+        outbox.ping(second).expect("up");
+        flush(&outbox);
+        assert!(!outbox.is_confirmed());
+        assert!(outbox.pong().is_some() && !outbox.is_confirmed());
+        assert!(outbox.pong().is_some() && outbox.is_confirmed());
+        publish(&outbox, "3").expect("room");
+        outbox.keep_alive();
+        flush(&outbox);
+        assert!(outbox.pong().is_none() && !outbox.is_confirmed(), "a keep-alive may overtake");
     }
 
     #[test]

@@ -56,6 +56,9 @@ pub(crate) enum Urgency {
     Now,
     /// At once if all has been idle for a moment, otherwise with its neighbours.
     Idle,
+    /// With its neighbours: more is about to follow. The flusher writes it, unless somebody comes
+    /// first who waits for an answer.
+    Soon,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,6 +128,8 @@ pub(super) struct State {
     /// Somebody has the turn.
     pub(super) writing: bool,
     pub(super) flusher_sleeps: bool,
+    /// It was woken and does not run yet.
+    pub(super) flusher_woken: bool,
     /// A write failed: no more turns until the next connection.
     pub(super) broken: bool,
     pub(super) last_write: Option<Instant>,
@@ -190,6 +195,7 @@ impl Outbox {
             pongs: PongLine::new(),
             writing: false,
             flusher_sleeps: false,
+            flusher_woken: false,
             broken: false,
             last_write: None,
             waiting: 0,

@@ -27,14 +27,17 @@ impl Outbox {
     /// Gives the turn to the caller if it should write by itself, or sees to it that the flusher
     /// does. The caller must hand the batch to [`Outbox::write_inline`], with no lock held.
     pub(super) fn turn(&self, state: &mut State, urgency: Urgency) -> Option<Batch> {
-        // These three settle it in a burst; the clock is read only behind them.
-        if !state.flusher_sleeps || state.writing || state.phase != Phase::Up {
+        // These settle it in a burst; the clock is read only behind them. Whoever waits for the
+        // answer does not wait for the flusher too, if that was woken and has not begun.
+        let free = state.flusher_sleeps || (state.flusher_woken && urgency == Urgency::Now);
+        if !free || state.writing || state.phase != Phase::Up {
             return None;
         }
         let quiet = !state.broken && state.urgent.is_empty() && state.taken.is_empty();
         let inline = quiet
             && match urgency {
                 Urgency::Now => true,
+                Urgency::Soon => false,
                 Urgency::Idle => state.last_write.is_none_or(|last| last.elapsed() >= BURST),
             };
         let batch = if inline { state.take_batch() } else { None };
@@ -59,6 +62,7 @@ impl Outbox {
     pub(super) fn wake_flusher(&self, state: &mut State) {
         if state.flusher_sleeps {
             state.flusher_sleeps = false;
+            state.flusher_woken = true;
             self.work.notify_one();
         }
     }
@@ -112,6 +116,7 @@ impl Outbox {
             state.flusher_sleeps = true;
             self.work.wait_until(&mut state, None);
             state.flusher_sleeps = false;
+            state.flusher_woken = false;
         }
     }
 
