@@ -47,9 +47,10 @@ impl Outbox {
     pub(crate) fn leave(&self, pong: Pong) -> bool {
         let mut state = self.state.lock();
         let ping = |bytes: &mut Vec<u8>| bytes.extend_from_slice(PING);
-        if state.phase != Phase::Up || state.pending.push(Kind::Ping, PING.len(), ping).is_err() {
+        if state.phase != Phase::Up {
             return false;
         }
+        state.pending.push(Kind::Ping, PING.len(), ping);
         state.bytes += PING.len();
         state.pongs.queue(pong);
         state.phase = Phase::Leaving;

@@ -80,6 +80,7 @@ impl Outbox {
                 }
             }
             let epoch = batch.epoch;
+            batch.settle();
             let go_on = batch.is_done() && urgency == Urgency::Now && round < INLINE_ROUNDS;
             let mut state = self.state.lock();
             self.put_back(&mut state, batch, failure.is_some());
@@ -116,7 +117,8 @@ impl Outbox {
     }
 
     /// The flusher gives the turn back, with what it did not write.
-    pub(crate) fn give_back(&self, batch: Batch, broken: bool) {
+    pub(crate) fn give_back(&self, mut batch: Batch, broken: bool) {
+        batch.settle();
         let mut state = self.state.lock();
         self.put_back(&mut state, batch, broken);
     }

@@ -28,8 +28,8 @@ pub use info::ServerInfo;
 pub(crate) use info::ServerInfoUpdate;
 pub use message::Message;
 pub(crate) use op::{
-    Delivery, PING, PONG, ServerOp, announced_size, encode_publish, encode_subscribe,
-    encode_unsubscribe, publish_len,
+    Delivery, PING, PONG, PublishLen, ServerOp, announced_size, encode_publish, encode_subscribe,
+    encode_unsubscribe, publish_frame_len, publish_len,
 };
 pub(crate) use parser::{Limits, Parser};
 pub(crate) use subject::{
