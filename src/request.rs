@@ -40,7 +40,7 @@ impl PendingReply {
     /// (by option, or by `force_reconnect`); [`Closed`](ErrorKind::Closed).
     pub fn wait(&self, timeout: Duration) -> Result<Message> {
         // The request may still wait to be written, with others.
-        self.core.write(self.core.outbox.kick(), Urgency::Now);
+        self.core.kick(Urgency::Now);
         self.slot.outcome().wait(clock::after(timeout)).unwrap_or_else(|| Err(timed_out(timeout)))
     }
 

@@ -11,10 +11,12 @@ use crate::protocol::{Headers, PING, PONG, PublishLen, encode_publish, publish_l
 use crate::sync::MutexGuard;
 
 /// What became of a message.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Accepted {
-    /// It waits to be written; the caller writes the batch, if it got one.
-    Queued(Option<Batch>),
+    /// It waits to be written, and somebody is about to.
+    Queued,
+    /// It waits to be written; the caller calls [`Outbox::kick`] next, or nobody may write it.
+    Idle,
     /// It was dropped by [`OutboxPolicy::DropNewest`].
     Dropped,
 }
@@ -41,12 +43,8 @@ const URGENT_MOST: usize = 64 * 1024;
 impl Outbox {
     /// Appends a message. `may_wait` is false on the library's own threads: user code there gets
     /// the error, not the wait.
-    pub(crate) fn publish(
-        &self,
-        outgoing: Outgoing<'_>,
-        urgency: Urgency,
-        may_wait: bool,
-    ) -> Result<Accepted> {
+    #[inline]
+    pub(crate) fn publish(&self, outgoing: Outgoing<'_>, may_wait: bool) -> Result<Accepted> {
         let Outgoing { subject, reply, payload, .. } = outgoing;
         let headers = outgoing.headers.filter(|headers| !headers.is_empty());
         let len = publish_len(subject, reply, headers, payload.len());
@@ -67,7 +65,9 @@ impl Outbox {
         state.messages += 1;
         state.out_messages += 1;
         state.out_bytes += len.frame as u64;
-        Ok(Accepted::Queued(self.turn(&mut state, urgency)))
+        // In a burst nothing more is to be done. Whatever else follows is not done here, so that a
+        // message in a burst does not pay for it.
+        Ok(if state.is_attended() { Accepted::Queued } else { Accepted::Idle })
     }
 
     /// Waits for room if the policy says so; false if the message is to be dropped.

@@ -237,7 +237,7 @@ mod tests {
     fn publish(outbox: &Outbox, payload: &str) -> crate::error::Result<Accepted> {
         let outgoing =
             Outgoing { subject: "a", reply: None, headers: None, payload: payload.as_bytes() };
-        outbox.publish(outgoing, Urgency::Idle, false)
+        outbox.publish(outgoing, false)
     }
 
     /// What the flusher does, without its waits: writes until nothing is left or a write fails.
@@ -423,7 +423,7 @@ mod tests {
         headers.append("a", "b").expect("a header");
         let outgoing =
             Outgoing { subject: "a", reply: None, headers: Some(&headers), payload: b"" };
-        outbox.publish(outgoing, Urgency::Idle, false).expect("room");
+        outbox.publish(outgoing, false).expect("room");
         publish(&outbox, "plain").expect("room");
         outbox.open();
         let stream = Slot::new([]);

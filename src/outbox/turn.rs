@@ -29,21 +29,23 @@ pub(crate) struct Broken {
     pub(crate) error: io::Error,
 }
 
+impl State {
+    /// Whether somebody writes or is about to, or nobody may, so that a caller has only to append.
+    /// The clock is read only behind this.
+    #[inline]
+    pub(super) fn is_attended(&self) -> bool {
+        let awake = !self.flusher_sleeps && self.bytes < FULL;
+        awake || self.writing || self.phase != Phase::Up
+    }
+}
+
 impl Outbox {
     /// Gives the turn to the caller if it should write by itself, or sees to it that the flusher
     /// does. The caller must hand the batch to [`Outbox::write_inline`], with no lock held.
-    #[inline]
     pub(super) fn turn(&self, state: &mut State, urgency: Urgency) -> Option<Batch> {
-        // This settles it in a burst.
-        let awake = !state.flusher_sleeps && state.bytes < FULL;
-        if awake || state.writing || state.phase != Phase::Up {
+        if state.is_attended() {
             return None;
         }
-        self.choose_writer(state, urgency)
-    }
-
-    #[inline(never)]
-    fn choose_writer(&self, state: &mut State, urgency: Urgency) -> Option<Batch> {
         let quiet = state.flusher_sleeps && state.urgent.is_empty() && state.taken.is_empty();
         // What a stream did not take at once is the flusher's, which can wait for it.
         let full = state.bytes >= FULL && !state.taken.has_cut();
@@ -63,10 +65,10 @@ impl Outbox {
         batch
     }
 
-    /// Begins the write of what `control` appended.
-    pub(crate) fn kick(&self) -> Option<Batch> {
+    /// Begins the write of what was appended, unless somebody is about to write it.
+    pub(crate) fn kick(&self, urgency: Urgency) -> Option<Batch> {
         let mut state = self.state.lock();
-        if state.is_empty() { None } else { self.turn(&mut state, Urgency::Now) }
+        if state.is_empty() { None } else { self.turn(&mut state, urgency) }
     }
 
     /// Has the flusher write what the stream holds back by itself.

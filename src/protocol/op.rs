@@ -80,27 +80,42 @@ pub(crate) fn encode_publish(
     payload: &[u8],
 ) {
     out.reserve(len.frame);
-    // Two calls, each of a length that the compiler knows.
-    let block = block_len(headers);
-    match block {
-        Some(_) => out.extend_from_slice(b"HPUB "),
-        None => out.extend_from_slice(b"PUB "),
+    let end = len.announced as u64;
+    if let Some(headers) = headers.filter(|headers| !headers.is_empty()) {
+        encode_with_headers(out, end, subject, reply, headers);
+    } else {
+        out.extend_from_slice(b"PUB ");
+        push_names(out, subject, reply);
+        push_line_end(out, end);
     }
+    out.extend_from_slice(payload);
+    out.extend_from_slice(CRLF);
+}
+
+/// Of its own, so that a message without headers pays nothing for them.
+#[inline(never)]
+fn encode_with_headers(
+    out: &mut Vec<u8>,
+    end: u64,
+    subject: &str,
+    reply: Option<&str>,
+    headers: &Headers,
+) {
+    out.extend_from_slice(b"HPUB ");
+    push_names(out, subject, reply);
+    out.push(b' ');
+    push_number(out, headers.encoded_len() as u64);
+    push_line_end(out, end);
+    headers.encode(out);
+}
+
+#[inline]
+fn push_names(out: &mut Vec<u8>, subject: &str, reply: Option<&str>) {
     out.extend_from_slice(subject.as_bytes());
     if let Some(reply) = reply {
         out.push(b' ');
         out.extend_from_slice(reply.as_bytes());
     }
-    if let Some(block) = block {
-        out.push(b' ');
-        push_number(out, block as u64);
-    }
-    push_line_end(out, len.announced as u64);
-    if let (Some(_), Some(headers)) = (block, headers) {
-        headers.encode(out);
-    }
-    out.extend_from_slice(payload);
-    out.extend_from_slice(CRLF);
 }
 
 /// Appends a SUB.
@@ -168,12 +183,15 @@ fn push_line_end(out: &mut Vec<u8>, number: u64) {
         100..1_000 => {
             out.extend_from_slice(&[b' ', digit(100), digit(10), digit(1), b'\r', b'\n']);
         }
-        _ => {
-            out.push(b' ');
-            out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
-            out.extend_from_slice(CRLF);
-        }
+        _ => push_long_line_end(out, number),
     }
+}
+
+#[inline(never)]
+fn push_long_line_end(out: &mut Vec<u8>, number: u64) {
+    out.push(b' ');
+    push_number(out, number);
+    out.extend_from_slice(CRLF);
 }
 
 #[inline]

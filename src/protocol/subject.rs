@@ -157,19 +157,31 @@ fn check_text(text: &str, kind: ErrorKind, what: &str) -> Result<()> {
     Ok(())
 }
 
-/// Whether a byte breaks the line: eight at a time, the last eight perhaps twice.
+/// Whether a byte breaks the line: eight at a time, some of them twice.
 #[inline]
 fn holds_bad(bytes: &[u8]) -> bool {
-    let Some(last) = bytes.last_chunk() else {
-        return bytes.iter().fold(false, |bad, byte| bad | breaks_line(*byte));
-    };
-    let mut bad = broken_lanes(*last);
-    for chunk in bytes.chunks_exact(8) {
-        if let Ok(chunk) = chunk.try_into() {
-            bad |= broken_lanes(chunk);
+    let Some(last) = bytes.last_chunk() else { return holds_bad_short(bytes) };
+    let mut rest = bytes;
+    while let Some((chunk, behind)) = rest.split_first_chunk() {
+        if broken_lanes(*chunk) != 0 {
+            return true;
         }
+        rest = behind;
     }
-    bad != 0
+    broken_lanes(*last) != 0
+}
+
+/// The same for less than eight bytes.
+#[inline]
+fn holds_bad_short(bytes: &[u8]) -> bool {
+    let eight = match (bytes.first_chunk(), bytes.last_chunk(), bytes) {
+        (Some(&[a, b, c, d]), Some(&[e, f, g, h]), _) => [a, b, c, d, e, f, g, h],
+        (_, _, &[a, b, c]) => [a, b, c, a, a, a, a, a],
+        (_, _, &[a, b]) => [a, b, a, a, a, a, a, a],
+        (_, _, &[a]) => [a; 8],
+        _ => return false,
+    };
+    broken_lanes(eight) != 0
 }
 
 /// Not zero if one of the eight bytes breaks the line: the highest bit of a lane is set that is
