@@ -46,6 +46,7 @@ impl Core {
     }
 
     /// Tells that a message was dropped.
+    #[cold]
     fn discarded(&self, outgoing: Outgoing<'_>) {
         let mut message = Message::new(outgoing.subject, outgoing.payload.to_vec());
         if let Some(reply) = outgoing.reply {
@@ -58,6 +59,7 @@ impl Core {
     }
 
     /// Begins the write of what was appended, unless somebody is about to write it.
+    #[inline(never)]
     pub(crate) fn kick(&self, urgency: Urgency) {
         self.write(self.outbox.kick(urgency), urgency);
     }

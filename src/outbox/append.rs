@@ -43,7 +43,8 @@ const URGENT_MOST: usize = 64 * 1024;
 impl Outbox {
     /// Appends a message. `may_wait` is false on the library's own threads: user code there gets
     /// the error, not the wait.
-    #[inline]
+    // Its callers have nothing else to do, and what they hand over is a handful of registers.
+    #[inline(always)]
     pub(crate) fn publish(&self, outgoing: Outgoing<'_>, may_wait: bool) -> Result<Accepted> {
         let Outgoing { subject, reply, payload, .. } = outgoing;
         let headers = outgoing.headers.filter(|headers| !headers.is_empty());

@@ -34,7 +34,8 @@ impl State {
     /// The clock is read only behind this.
     #[inline]
     pub(super) fn is_attended(&self) -> bool {
-        let awake = !self.flusher_sleeps && self.bytes < FULL;
+        // What a stream did not take at once is the flusher's, which can wait for it.
+        let awake = !self.flusher_sleeps && (self.bytes < FULL || self.taken.has_cut());
         awake || self.writing || self.phase != Phase::Up
     }
 }
@@ -47,7 +48,6 @@ impl Outbox {
             return None;
         }
         let quiet = state.flusher_sleeps && state.urgent.is_empty() && state.taken.is_empty();
-        // What a stream did not take at once is the flusher's, which can wait for it.
         let full = state.bytes >= FULL && !state.taken.has_cut();
         let inline = !state.broken
             && (full

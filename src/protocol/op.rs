@@ -57,16 +57,23 @@ pub(crate) fn publish_len(
     headers: Option<&Headers>,
     payload_len: usize,
 ) -> PublishLen {
-    let (name_and_block, announced) = match block_len(headers) {
+    // Around the names: the operation, and the length of a header block.
+    let (around, announced) = match headers.filter(|headers| !headers.is_empty()) {
         None => (b"PUB ".len(), payload_len),
-        Some(block) => (b"HPUB ".len() + digits(block) + 1, block.saturating_add(payload_len)),
+        Some(headers) => with_block(headers, payload_len),
     };
     let reply_len = reply.map_or(0, |reply| reply.len() + 1);
     // No sum of lengths of things in memory overflows; an announced length could be any.
-    let names = name_and_block + subject.len() + reply_len;
+    let names = around + subject.len() + reply_len;
     let line = names + b" ".len() + digits(announced) + CRLF.len();
     let frame = (line + CRLF.len()).saturating_add(announced);
     PublishLen { line, announced, frame }
+}
+
+#[inline(never)]
+fn with_block(headers: &Headers, payload_len: usize) -> (usize, usize) {
+    let block = headers.encoded_len();
+    (b"HPUB ".len() + digits(block) + 1, block.saturating_add(payload_len))
 }
 
 /// Appends a PUB, or an HPUB if there are headers, of the lengths that [`publish_len`] told.
@@ -163,11 +170,6 @@ pub(crate) fn publish_frame_len(bytes: &[u8]) -> Option<usize> {
     line.checked_add(announced)?.checked_add(CRLF.len())
 }
 
-/// The length of the header block, or `None` if none is to be sent.
-fn block_len(headers: Option<&Headers>) -> Option<usize> {
-    headers.filter(|headers| !headers.is_empty()).map(Headers::encoded_len)
-}
-
 fn push_number(out: &mut Vec<u8>, number: u64) {
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
@@ -201,8 +203,13 @@ fn digits(number: usize) -> usize {
         10..100 => 2,
         100..1_000 => 3,
         1_000..10_000 => 4,
-        _ => number.ilog10() as usize + 1,
+        _ => many_digits(number),
     }
+}
+
+#[inline(never)]
+fn many_digits(number: usize) -> usize {
+    number.ilog10() as usize + 1
 }
 
 #[cfg(test)]

@@ -163,33 +163,30 @@ fn holds_bad(bytes: &[u8]) -> bool {
     let Some(last) = bytes.last_chunk() else { return holds_bad_short(bytes) };
     let mut rest = bytes;
     while let Some((chunk, behind)) = rest.split_first_chunk() {
-        if broken_lanes(*chunk) != 0 {
+        if broken_word(u64::from_ne_bytes(*chunk)) != 0 {
             return true;
         }
         rest = behind;
     }
-    broken_lanes(*last) != 0
+    broken_word(u64::from_ne_bytes(*last)) != 0
 }
 
 /// The same for less than eight bytes.
 #[inline]
 fn holds_bad_short(bytes: &[u8]) -> bool {
-    let eight = match (bytes.first_chunk(), bytes.last_chunk(), bytes) {
-        (Some(&[a, b, c, d]), Some(&[e, f, g, h]), _) => [a, b, c, d, e, f, g, h],
-        (_, _, &[a, b, c]) => [a, b, c, a, a, a, a, a],
-        (_, _, &[a, b]) => [a, b, a, a, a, a, a, a],
-        (_, _, &[a]) => [a; 8],
-        _ => return false,
+    let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) else {
+        return bytes.iter().any(|byte| breaks_line(*byte));
     };
-    broken_lanes(eight) != 0
+    // All byte orders are good: only whole lanes are looked at.
+    let (first, last) = (u32::from_ne_bytes(*first), u32::from_ne_bytes(*last));
+    broken_word(u64::from(first) << 32 | u64::from(last)) != 0
 }
 
 /// Not zero if one of the eight bytes breaks the line: the highest bit of a lane is set that is
 /// less than `!`, or that is DEL and so becomes less than one. A borrow goes from such a lane only.
 #[inline]
-fn broken_lanes(bytes: [u8; 8]) -> u64 {
+fn broken_word(word: u64) -> u64 {
     const ONES: u64 = u64::from_ne_bytes([1; 8]);
-    let word = u64::from_ne_bytes(bytes);
     let del = word ^ (ONES * 0x7f);
     let below_blank = word.wrapping_sub(ONES * 0x21) & !word;
     let is_del = del.wrapping_sub(ONES) & !del;
