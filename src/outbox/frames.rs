@@ -75,7 +75,8 @@ impl Frames {
     }
 
     /// Appends a frame of exactly `length` bytes, written by `encode`.
-    #[inline]
+    // What `encode` borrows would go through memory otherwise.
+    #[inline(always)]
     pub(super) fn push(&mut self, kind: Kind, length: usize, encode: impl FnOnce(&mut Vec<u8>)) {
         let before = self.bytes.len();
         encode(&mut self.bytes);

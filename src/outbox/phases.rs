@@ -523,6 +523,27 @@ mod tests {
     }
 
     #[test]
+    fn a_publisher_that_fills_a_batch_writes_it_and_leaves_what_is_not_taken_to_the_flusher() {
+        let outbox = outbox(1 << 20, OutboxPolicy::Error);
+        let stream = Slot::new([Ok(5), Ok(0)]);
+        up(&outbox, 1, &stream);
+        let payload = "x".repeat(1000);
+        while publish(&outbox, &payload).expect("room") == Accepted::Queued {}
+        let (messages, bytes) = outbox.pending();
+        assert!((64 * 1024..66 * 1024).contains(&bytes), "{bytes}");
+        let batch = outbox.kick(Urgency::Idle).expect("the turn");
+        assert!(outbox.kick(Urgency::Idle).is_none(), "one writes");
+        outbox.write_inline(batch, Urgency::Idle).expect("no error");
+        assert_eq!(outbox.pending(), (messages, bytes), "no message was written whole");
+        assert_eq!(publish(&outbox, &payload).expect("room"), Accepted::Queued);
+        assert!(outbox.kick(Urgency::Idle).is_none());
+        flush(&outbox);
+        let frame = format!("PUB a 1000\r\n{payload}\r\n");
+        assert!(stream.text() == frame.repeat(messages as usize + 1));
+        assert_eq!(outbox.pending(), (0, 0));
+    }
+
+    #[test]
     fn a_close_while_leaving_writes_everything_to_the_server_that_is_there() {
         let outbox = outbox(1 << 20, OutboxPolicy::Error);
         let stream = Slot::new([]);
