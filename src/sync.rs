@@ -203,12 +203,6 @@ impl Condvar {
     }
 }
 
-/// Lets another thread run, if one waits for this core. Never in a loop.
-pub(crate) fn yield_now() {
-    assert_unlocked("yielding");
-    thread::yield_now();
-}
-
 /// Starts a named thread that belongs to connection `owner`; see [`current_owner`].
 pub(crate) fn spawn(
     name: String,

@@ -2,13 +2,11 @@
 //!
 //! The flusher loops over `next_batch`, a blocking write and `give_back`. A caller that was handed
 //! a batch writes it with `write_inline`, without waiting: one send saves the wake-up of a thread.
-//! In a burst the flusher offers the turn to the publishers by a yield between two batches.
 
 use std::io;
 use std::time::{Duration, Instant};
 
 use super::state::{BATCH_MOST, Batch, Outbox, Phase, State, Urgency};
-use crate::sync::yield_now;
 
 /// A publish that follows the last write sooner than this belongs to a burst: it goes to the
 /// flusher, which collects. One that comes later is written by its caller at once. Measured: 5 µs
@@ -125,13 +123,6 @@ impl Outbox {
     /// The next batch for the flusher, which waits for it; `None` when the outbox is closed.
     pub(crate) fn next_batch(&self) -> Option<Batch> {
         let mut state = self.state.lock();
-        if state.bytes >= FULL && state.waiting == 0 && !state.taken.has_cut() {
-            // Publishers are at it, and whoever has just filled a batch writes it for less. One who
-            // does not within a yield gets it written here.
-            drop(state);
-            yield_now();
-            state = self.state.lock();
-        }
         loop {
             if state.phase == Phase::Closed {
                 return None;
