@@ -42,7 +42,7 @@ impl PendingReply {
         // Before it sleeps this thread writes what is unsent, and not before each reply that is
         // there: a pipeline of requests goes out in one write.
         if !self.slot.outcome().is_there() {
-            self.core.write(self.core.outbox.kick(), Urgency::Now);
+            self.core.kick(Urgency::Now);
         }
         self.wait_sent(timeout)
     }

@@ -60,8 +60,8 @@ const COSTS: &[Cost] = &[
         size: 16,
         run: publish,
         allocations: 0.01,
-        wakes: 0.05,
-        calls: &[("sendto", 0.02), ("futex", 0.1)],
+        wakes: 0.01,
+        calls: &[("sendto", 0.01), ("futex", 0.03)],
     },
     Cost {
         name: "publish 1024",
@@ -69,8 +69,8 @@ const COSTS: &[Cost] = &[
         size: 1_024,
         run: publish,
         allocations: 0.01,
-        wakes: 0.3,
-        calls: &[("sendto", 0.05), ("futex", 0.6)],
+        wakes: 0.05,
+        calls: &[("sendto", 0.05), ("futex", 0.2)],
     },
     Cost {
         name: "pull 16",

@@ -144,6 +144,7 @@ impl Connection {
         self.publish_parts(reply_of(message)?, None, Some(headers), payload.as_ref())
     }
 
+    #[inline]
     fn publish_parts(
         &self,
         subject: &str,

@@ -129,7 +129,7 @@ impl Core {
                     self.registry.start_draining(subscriber.sid(), send);
                 }
                 // The connection may have come back meanwhile.
-                self.write(self.outbox.kick(), Urgency::Idle);
+                self.kick(Urgency::Idle);
                 Ok(())
             }
         }

@@ -31,8 +31,9 @@ impl Core {
                 check_strict_reply(reply)?;
             }
         }
-        match self.outbox.publish(outgoing, urgency, !self.on_own_thread())? {
-            Accepted::Queued(batch) => self.write(batch, urgency),
+        match self.outbox.publish(outgoing, !self.on_own_thread())? {
+            Accepted::Queued => {}
+            Accepted::Idle => self.kick(urgency),
             Accepted::Dropped => self.discarded(outgoing),
         }
         Ok(())
@@ -45,6 +46,7 @@ impl Core {
     }
 
     /// Tells that a message was dropped.
+    #[cold]
     fn discarded(&self, outgoing: Outgoing<'_>) {
         let mut message = Message::new(outgoing.subject, outgoing.payload.to_vec());
         if let Some(reply) = outgoing.reply {
@@ -54,6 +56,12 @@ impl Core {
             message = message.with_headers(headers.clone());
         }
         self.notice(ErrorNotice::MessageDiscarded(message));
+    }
+
+    /// Begins the write of what was appended, unless somebody is about to write it.
+    #[inline(never)]
+    pub(crate) fn kick(&self, urgency: Urgency) {
+        self.write(self.outbox.kick(urgency), urgency);
     }
 
     /// Writes a batch if the caller got the turn.
@@ -96,7 +104,7 @@ impl Core {
         };
         let send = |line: &[u8]| self.outbox.control(line);
         let subscriber = self.registry.insert(make, registered, send)?;
-        self.write(self.outbox.kick(), Urgency::Now);
+        self.kick(Urgency::Now);
         Ok(subscriber)
     }
 
@@ -132,7 +140,7 @@ impl Core {
         subscriber.end_queue(end, rest);
         self.settle(subscriber);
         if told {
-            self.write(self.outbox.kick(), Urgency::Idle);
+            self.kick(Urgency::Idle);
         }
     }
 
@@ -166,7 +174,7 @@ impl Core {
         if complete {
             self.end_subscription(subscriber, EndReason::Completed);
         } else {
-            self.write(self.outbox.kick(), Urgency::Idle);
+            self.kick(Urgency::Idle);
         }
     }
 
@@ -177,10 +185,12 @@ impl Core {
         self.ensure_inbox()?;
         let (slot, reply) = self.requests.register(outgoing.subject)?;
         let outgoing = Outgoing { reply: Some(&reply), ..outgoing };
-        match self.outbox.publish(outgoing, urgency, !self.on_own_thread()) {
-            Ok(Accepted::Queued(batch)) => {
+        match self.outbox.publish(outgoing, !self.on_own_thread()) {
+            Ok(accepted @ (Accepted::Queued | Accepted::Idle)) => {
                 self.counters.requests.add(1);
-                self.write(batch, urgency);
+                if accepted == Accepted::Idle {
+                    self.kick(urgency);
+                }
                 Ok(slot)
             }
             Ok(Accepted::Dropped) => {

@@ -7,13 +7,16 @@ use super::pongs::Pong;
 use super::state::{Batch, Outbox, OutboxPolicy, Phase, ReconnectBuffer, State, Urgency};
 use crate::clock;
 use crate::error::{Error, ErrorKind, Result};
-use crate::protocol::{Headers, PING, PONG, encode_publish, publish_len};
+use crate::protocol::{Headers, PING, PONG, PublishLen, encode_publish, publish_len};
+use crate::sync::MutexGuard;
 
 /// What became of a message.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Accepted {
-    /// It waits to be written; the caller writes the batch, if it got one.
-    Queued(Option<Batch>),
+    /// It waits to be written, and somebody is about to.
+    Queued,
+    /// It waits to be written; the caller calls [`Outbox::kick`] next, or nobody may write it.
+    Idle,
     /// It was dropped by [`OutboxPolicy::DropNewest`].
     Dropped,
 }
@@ -40,25 +43,50 @@ const URGENT_MOST: usize = 64 * 1024;
 impl Outbox {
     /// Appends a message. `may_wait` is false on the library's own threads: user code there gets
     /// the error, not the wait.
-    pub(crate) fn publish(
-        &self,
-        outgoing: Outgoing<'_>,
-        urgency: Urgency,
-        may_wait: bool,
-    ) -> Result<Accepted> {
+    // Its callers have nothing else to do, and what they hand over is a handful of registers.
+    #[inline(always)]
+    pub(crate) fn publish(&self, outgoing: Outgoing<'_>, may_wait: bool) -> Result<Accepted> {
         let Outgoing { subject, reply, payload, .. } = outgoing;
         let headers = outgoing.headers.filter(|headers| !headers.is_empty());
-        let length = publish_len(subject, reply, headers, payload.len());
-        self.check_line(length, headers, payload.len())?;
-        let mut deadline = None;
+        let len = publish_len(subject, reply, headers, payload.len());
+        self.check_line_length(len.line)?;
         let mut state = self.state.lock();
+        state.admits(headers.is_some(), len.announced)?;
+        let fits = state.bytes == 0 || state.bytes.saturating_add(len.frame) <= self.config.limit;
+        let at_once = state.phase == Phase::Up && fits;
+        if !at_once && !self.make_room(&mut state, len, headers.is_some(), may_wait)? {
+            return Ok(Accepted::Dropped);
+        }
+        let leaving = state.phase == Phase::Leaving;
+        let queue = if leaving { &mut state.later } else { &mut state.pending };
+        queue.push(Kind::Data, len.frame, |bytes| {
+            encode_publish(bytes, len, subject, reply, headers, payload);
+        });
+        state.bytes += len.frame;
+        state.messages += 1;
+        state.out_messages += 1;
+        state.out_bytes += len.frame as u64;
+        // In a burst nothing more is to be done. Whatever else follows is not done here, so that a
+        // message in a burst does not pay for it.
+        Ok(if state.is_attended(Urgency::Now) { Accepted::Queued } else { Accepted::Idle })
+    }
+
+    /// Waits for room if the policy says so; false if the message is to be dropped.
+    #[cold]
+    fn make_room(
+        &self,
+        state: &mut MutexGuard<'_, State>,
+        len: PublishLen,
+        with_headers: bool,
+        may_wait: bool,
+    ) -> Result<bool> {
+        let mut deadline = None;
         loop {
-            state.admits(headers, payload.len())?;
-            match self.room_for(&state, length)? {
-                Room::Yes => break,
+            match self.room_for(state, len.frame)? {
+                Room::Yes => return Ok(true),
                 Room::Drop => {
                     state.discarded += 1;
-                    return Ok(Accepted::Dropped);
+                    return Ok(false);
                 }
                 Room::Wait(patience) => {
                     let now = Instant::now();
@@ -67,27 +95,13 @@ impl Outbox {
                         return Err(self.full());
                     }
                     state.waiting += 1;
-                    self.room.wait_until(&mut state, Some(until));
+                    self.room.wait_until(state, Some(until));
                     state.waiting -= 1;
                 }
             }
+            // Meanwhile the connection may have ended, or another server may accept less.
+            state.admits(with_headers, len.announced)?;
         }
-        let leaving = state.phase == Phase::Leaving;
-        let queue = if leaving { &mut state.later } else { &mut state.pending };
-        queue.push(Kind::Data, length, |bytes| {
-            encode_publish(bytes, subject, reply, headers, payload);
-        })?;
-        state.bytes += length;
-        state.messages += 1;
-        state.out_messages += 1;
-        state.out_bytes += length as u64;
-        Ok(Accepted::Queued(self.turn(&mut state, urgency)))
-    }
-
-    fn check_line(&self, length: usize, headers: Option<&Headers>, payload: usize) -> Result<()> {
-        // A frame is the line, the headers, the payload and a line end.
-        let rest = headers.map_or(0, Headers::encoded_len) + payload + 2;
-        self.check_line_length(length.saturating_sub(rest))
     }
 
     /// Checks that a SUB fits into the control line: the server ends the connection for one that
@@ -100,12 +114,14 @@ impl Outbox {
     }
 
     fn check_line_length(&self, line: usize) -> Result<()> {
+        if line > self.config.control_line { Err(self.line_too_long(line)) } else { Ok(()) }
+    }
+
+    #[cold]
+    fn line_too_long(&self, line: usize) -> Error {
         let most = self.config.control_line;
-        if line > most {
-            let text = format!("the protocol line takes {line} bytes, the control line has {most}");
-            return Err(Error::new(ErrorKind::MaxControlLine, text));
-        }
-        Ok(())
+        let text = format!("the protocol line takes {line} bytes, the control line has {most}");
+        Error::new(ErrorKind::MaxControlLine, text)
     }
 
     /// Whether there is room for a frame of that length. A frame larger than the limit is let in
@@ -144,9 +160,8 @@ impl Outbox {
         let mut state = self.state.lock();
         if matches!(state.phase, Phase::Opening | Phase::Up) {
             let append = |bytes: &mut Vec<u8>| bytes.extend_from_slice(frame);
-            if state.pending.push(Kind::Control, frame.len(), append).is_ok() {
-                state.bytes += frame.len();
-            }
+            state.pending.push(Kind::Control, frame.len(), append);
+            state.bytes += frame.len();
         }
     }
 
@@ -162,7 +177,7 @@ impl Outbox {
                 return Err(Error::new(ErrorKind::Disconnected, "the connection is down"));
             }
         }
-        state.pending.push(Kind::Ping, PING.len(), |bytes| bytes.extend_from_slice(PING))?;
+        state.pending.push(Kind::Ping, PING.len(), |bytes| bytes.extend_from_slice(PING));
         state.bytes += PING.len();
         let messages = state.out_messages;
         state.pongs.queue(pong, messages);

@@ -1,16 +1,20 @@
-//! A buffer of whole frames that remembers where each one ends and what kind it is.
+//! A buffer of whole frames that remembers where groups of them end and of what kind they are.
 //!
 //! ```text
-//!  bytes:  [ written | torn part | frame | frame | … ]
-//!                    ▲           ▲
-//!               frame_start     head: what was given to the kernel
+//!  bytes:  [ written | torn frame | frame | frame | … ]
+//!                    ▲        ▲
+//!               frame_start  head: what was given to the kernel
 //! ```
 //!
-//! Invariants: `frame_start ≤ head`, and `head` is inside the first unfinished frame; the lengths
-//! of the frames from `first` on add up to the bytes from `frame_start` on; `cut_end` is the end of
-//! a frame, or `head` where nothing is cut.
+//! Messages that follow each other are one group of at most 64 KiB, so that a message costs no
+//! entry of its own; where one message ends is read from its bytes, and only where a group was
+//! written in part. Every other frame is a group.
+//!
+//! Invariants: `frame_start ≤ head`; the lengths of the groups from `first` on add up to the bytes
+//! from `frame_start` on; after `settle`, `head` is inside the first unfinished frame; `cut_end` is
+//! the end of a group, or `head` where nothing is cut; what was cut gets no frames any more.
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::protocol::publish_frame_len;
 
 /// What a frame is, for what happens to it when the connection is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,37 +27,29 @@ pub(super) enum Kind {
     Ping,
 }
 
-/// Length and kind of a frame: the kind in the two highest bits.
+/// Frames that leave together.
 #[derive(Debug, Clone, Copy)]
-struct Frame(u32);
+struct Group {
+    kind: Kind,
+    bytes: usize,
+    messages: u64,
+}
 
-const LENGTH_BITS: u32 = 30;
-
-impl Frame {
-    fn new(kind: Kind, length: usize) -> Result<Self> {
-        let length = u32::try_from(length).ok().filter(|length| length >> LENGTH_BITS == 0);
-        let Some(length) = length else {
-            return Err(Error::new(ErrorKind::MaxPayload, "a message takes 1 GiB or more"));
-        };
-        Ok(Self((kind as u32) << LENGTH_BITS | length))
+impl Group {
+    fn new(kind: Kind, bytes: usize) -> Self {
+        Self { kind, bytes, messages: u64::from(kind == Kind::Data) }
     }
 
-    fn length(self) -> usize {
-        (self.0 & ((1 << LENGTH_BITS) - 1)) as usize
-    }
-
-    fn kind(self) -> Kind {
-        match self.0 >> LENGTH_BITS {
-            0 => Kind::Data,
-            1 => Kind::Control,
-            _ => Kind::Ping,
-        }
-    }
-
-    fn is(self, kind: Kind) -> bool {
-        self.kind() == kind
+    /// The first of the group's frames, which begin with `bytes`.
+    fn first(self, bytes: &[u8]) -> usize {
+        // Only messages share a group, and all of them were encoded here.
+        let length = if self.messages > 1 { publish_frame_len(bytes) } else { None };
+        length.unwrap_or(self.bytes).min(self.bytes)
     }
 }
+
+/// A group has at most so many bytes, or one message.
+pub(super) const GROUP_MOST: usize = 64 * 1024;
 
 /// Frames in order.
 #[derive(Debug, Default)]
@@ -61,9 +57,9 @@ pub(super) struct Frames {
     bytes: Vec<u8>,
     head: usize,
     frame_start: usize,
-    frames: Vec<Frame>,
+    groups: Vec<Group>,
     first: usize,
-    cut_frames: usize,
+    cut_groups: usize,
     cut_end: usize,
     written_bytes: usize,
     written_messages: u64,
@@ -79,22 +75,27 @@ impl Frames {
     }
 
     /// Appends a frame of exactly `length` bytes, written by `encode`.
-    pub(super) fn push(
-        &mut self,
-        kind: Kind,
-        length: usize,
-        encode: impl FnOnce(&mut Vec<u8>),
-    ) -> Result<()> {
-        let frame = Frame::new(kind, length)?;
+    // What `encode` borrows would go through memory otherwise.
+    #[inline(always)]
+    pub(super) fn push(&mut self, kind: Kind, length: usize, encode: impl FnOnce(&mut Vec<u8>)) {
         let before = self.bytes.len();
         encode(&mut self.bytes);
         debug_assert_eq!(self.bytes.len() - before, length, "the length was computed wrongly");
-        self.frames.push(frame);
-        Ok(())
+        match self.groups.last_mut() {
+            Some(last)
+                if kind == Kind::Data
+                    && last.kind == kind
+                    && last.bytes.saturating_add(length) <= GROUP_MOST =>
+            {
+                last.bytes += length;
+                last.messages += 1;
+            }
+            _ => self.groups.push(Group::new(kind, length)),
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.first == self.frames.len()
+        self.first == self.groups.len()
     }
 
     /// Whether a part of the first frame was given to the kernel.
@@ -107,7 +108,7 @@ impl Frames {
         self.cut_end > self.head
     }
 
-    /// Cuts the next batch: whole frames of at most `most` bytes together, or one. Returns its
+    /// Cuts the next batch: whole groups of at most `most` bytes together, or one. Returns its
     /// length and the number of flush PINGs in it that were not in a batch before. What is left of
     /// an earlier batch comes first, alone.
     pub(super) fn cut(&mut self, most: usize) -> (usize, usize) {
@@ -115,14 +116,14 @@ impl Frames {
             return (self.cut_end - self.head, 0);
         }
         let (mut length, mut pings) = (0, 0);
-        self.cut_frames = self.cut_frames.max(self.first);
-        for frame in self.frames.get(self.cut_frames..).unwrap_or_default() {
-            if length > 0 && length + frame.length() > most {
+        self.cut_groups = self.cut_groups.max(self.first);
+        for group in self.groups.get(self.cut_groups..).unwrap_or_default() {
+            if length > 0 && length + group.bytes > most {
                 break;
             }
-            length += frame.length();
-            pings += usize::from(frame.is(Kind::Ping));
-            self.cut_frames += 1;
+            length += group.bytes;
+            pings += usize::from(group.kind == Kind::Ping);
+            self.cut_groups += 1;
         }
         self.cut_end = self.head + length;
         (length, pings)
@@ -136,19 +137,36 @@ impl Frames {
     /// So many bytes more were given to the kernel.
     pub(super) fn advance(&mut self, count: usize) {
         self.head = (self.head + count).min(self.bytes.len());
-        while let Some(frame) = self.frames.get(self.first) {
-            let end = self.frame_start + frame.length();
+        while let Some(group) = self.groups.get(self.first) {
+            let end = self.frame_start + group.bytes;
             if end > self.head {
                 break;
             }
             self.frame_start = end;
             self.first += 1;
-            self.written_bytes += frame.length();
-            self.written_messages += u64::from(frame.is(Kind::Data));
+            self.written_bytes += group.bytes;
+            self.written_messages += group.messages;
         }
     }
 
-    /// Bytes and messages of the frames written whole since the last call.
+    /// Finds the messages that were written whole in a group that was not. It reads the group, so
+    /// it is called with no lock held where many bytes may be in it.
+    pub(super) fn settle(&mut self) {
+        let Some(group) = self.groups.get_mut(self.first) else { return };
+        while self.head > self.frame_start {
+            let length = group.first(self.bytes.get(self.frame_start..).unwrap_or_default());
+            if length == 0 || length >= group.bytes || self.frame_start + length > self.head {
+                return;
+            }
+            self.frame_start += length;
+            group.bytes -= length;
+            group.messages = group.messages.saturating_sub(1);
+            self.written_bytes += length;
+            self.written_messages += 1;
+        }
+    }
+
+    /// Bytes and messages of the frames written whole since the last call. `settle` comes before.
     pub(super) fn take_written(&mut self) -> (usize, u64) {
         let written = (self.written_bytes, self.written_messages);
         (self.written_bytes, self.written_messages) = (0, 0);
@@ -161,16 +179,16 @@ impl Frames {
     /// Empties the buffer and gives back the memory of a peak.
     fn reset(&mut self) {
         let mut bytes = std::mem::take(&mut self.bytes);
-        let mut frames = std::mem::take(&mut self.frames);
+        let mut groups = std::mem::take(&mut self.groups);
         if bytes.capacity() > KEEP {
             bytes = Vec::new();
         }
-        if frames.capacity() > KEEP / 16 {
-            frames = Vec::new();
+        if groups.capacity() > KEEP / 1024 {
+            groups = Vec::new();
         }
         bytes.clear();
-        frames.clear();
-        *self = Self { bytes, frames, ..Self::default() };
+        groups.clear();
+        *self = Self { bytes, groups, ..Self::default() };
     }
 
     /// Moves the frames that `wanted` says yes to, by kind and bytes, into `kept`. Returns whether
@@ -181,17 +199,23 @@ impl Frames {
         kept: &mut Self,
         mut wanted: impl FnMut(Kind, &[u8]) -> bool,
     ) -> bool {
-        let torn = self.is_torn();
+        self.settle();
+        let mut torn = self.is_torn();
         let mut torn_message = false;
-        let mut start = self.frame_start;
-        for (index, frame) in self.frames.iter().enumerate().skip(self.first) {
-            let bytes = self.bytes.get(start..start + frame.length()).unwrap_or_default();
-            start += frame.length();
-            if torn && index == self.first {
-                torn_message = frame.is(Kind::Data);
-            } else if wanted(frame.kind(), bytes) {
-                kept.bytes.extend_from_slice(bytes);
-                kept.frames.push(*frame);
+        let mut rest = self.bytes.get(self.frame_start..).unwrap_or_default();
+        for group in self.groups.get(self.first..).unwrap_or_default() {
+            let mut group = *group;
+            while group.bytes > 0 {
+                let length = group.first(rest).max(1);
+                let (frame, behind) = rest.split_at_checked(length).unwrap_or((rest, &[]));
+                rest = behind;
+                group.bytes -= length.min(group.bytes);
+                group.messages = group.messages.saturating_sub(1);
+                if std::mem::take(&mut torn) {
+                    torn_message = group.kind == Kind::Data;
+                } else if wanted(group.kind, frame) {
+                    kept.push(group.kind, frame.len(), |bytes| bytes.extend_from_slice(frame));
+                }
             }
         }
         *self = Self::new();
@@ -200,9 +224,10 @@ impl Frames {
 
     /// Bytes and messages of what is not written whole.
     pub(super) fn totals(&self) -> (usize, u64) {
-        let rest = self.frames.get(self.first..).unwrap_or_default();
-        let bytes = rest.iter().map(|frame| frame.length()).sum();
-        (bytes, rest.iter().filter(|frame| frame.is(Kind::Data)).count() as u64)
+        let rest = self.groups.get(self.first..).unwrap_or_default().iter();
+        rest.fold((0, 0), |(bytes, messages), group| {
+            (bytes + group.bytes, messages + group.messages)
+        })
     }
 }
 
@@ -213,52 +238,90 @@ mod tests {
     fn frames(list: &[(Kind, &str)]) -> Frames {
         let mut frames = Frames::new();
         for (kind, text) in list {
-            let push = |bytes: &mut Vec<u8>| bytes.extend_from_slice(text.as_bytes());
-            frames.push(*kind, text.len(), push).expect("short");
+            frames.push(*kind, text.len(), |bytes| bytes.extend_from_slice(text.as_bytes()));
         }
         frames
     }
 
+    const A: &str = "PUB a 1\r\na\r\n";
+    const B: &str = "HPUB b 12 15\r\nNATS/1.0\r\n\r\n\r\nb\r\n";
+    const C: &str = "PUB c r 0\r\n\r\n";
+
     #[test]
-    fn a_batch_is_whole_frames_and_pings_are_counted_once() {
-        let mut frames =
-            frames(&[(Kind::Data, "aaaa"), (Kind::Ping, "pp"), (Kind::Data, "bbbbbbbbbb")]);
-        assert_eq!(frames.cut(7), (6, 1));
-        frames.advance(5);
+    fn a_batch_is_whole_groups_and_pings_are_counted_once() {
+        let mut frames = frames(&[(Kind::Data, A), (Kind::Ping, "pp"), (Kind::Data, B)]);
+        let (first, second) = (A.len() + 2, B.len());
+        assert_eq!(frames.cut(first + 1), (first, 1));
+        frames.advance(first - 1);
         assert!(frames.is_torn());
-        assert_eq!(frames.cut(7), (1, 0), "the rest of the batch comes first");
+        assert_eq!(frames.cut(first + 1), (1, 0), "the rest of the batch comes first");
         assert_eq!(frames.front(1), b"p");
         frames.advance(1);
-        assert_eq!(frames.take_written(), (6, 1));
-        assert_eq!(frames.cut(7), (10, 0), "one frame may be larger than a batch");
-        frames.advance(10);
-        assert_eq!(frames.take_written(), (10, 1));
+        assert_eq!(frames.take_written(), (first, 1));
+        assert_eq!(frames.cut(7), (second, 0), "one frame may be larger than a batch");
+        frames.advance(second);
+        assert_eq!(frames.take_written(), (second, 1));
         assert!(frames.is_empty() && frames.cut(7) == (0, 0));
+    }
+
+    #[test]
+    fn messages_share_a_group_up_to_a_size_and_a_larger_one_is_alone() {
+        let large = format!("PUB a {GROUP_MOST}\r\n{}\r\n", "x".repeat(GROUP_MOST));
+        let mut frames = frames(&[(Kind::Data, A), (Kind::Data, &large), (Kind::Data, A)]);
+        let all = A.len() * 2 + large.len();
+        for length in [A.len(), large.len(), A.len()] {
+            assert_eq!(frames.cut(GROUP_MOST), (length, 0));
+            frames.advance(length);
+        }
+        assert_eq!(frames.take_written(), (all, 3));
+        for _ in 0..GROUP_MOST {
+            frames.push(Kind::Data, A.len(), |bytes| bytes.extend_from_slice(A.as_bytes()));
+        }
+        assert_eq!(frames.cut(GROUP_MOST), (GROUP_MOST / A.len() * A.len(), 0));
+    }
+
+    #[test]
+    fn wherever_a_write_ends_the_messages_before_it_count_as_written_and_those_behind_are_kept() {
+        let list = [A, B, C, B, A];
+        let all = list.concat();
+        for at in 0..=all.len() {
+            let mut frames = frames(&list.map(|text| (Kind::Data, text)));
+            frames.cut(GROUP_MOST);
+            // In two steps, as a socket takes it.
+            for count in [at / 2, at - at / 2] {
+                frames.advance(count);
+                frames.settle();
+            }
+            let (mut end, mut whole) = (0, 0);
+            while whole < list.len() && end + list[whole].len() <= at {
+                end += list[whole].len();
+                whole += 1;
+            }
+            assert_eq!(frames.totals(), (all.len() - end, (list.len() - whole) as u64), "{at}");
+            assert_eq!(frames.is_torn(), end < at, "{at}");
+            assert_eq!(frames.take_written(), (end, whole as u64), "{at}");
+            let mut kept = Frames::new();
+            assert_eq!(frames.drain(&mut kept, |_, _| true), end < at, "{at}");
+            let rest = list[whole..].iter().skip(usize::from(end < at)).copied();
+            assert_eq!(kept.bytes, rest.collect::<String>().as_bytes(), "{at}");
+        }
     }
 
     #[test]
     fn messages_survive_but_neither_control_frames_nor_the_torn_one() {
         let mut frames = frames(&[
-            (Kind::Data, "aaaa"),
-            (Kind::Data, "bbbb"),
+            (Kind::Data, A),
+            (Kind::Data, B),
             (Kind::Control, "cc"),
             (Kind::Ping, "pp"),
-            (Kind::Data, "dddd"),
+            (Kind::Data, C),
         ]);
-        frames.cut(100);
-        frames.advance(6);
+        frames.cut(1000);
+        frames.advance(A.len() + 2);
         let mut kept = Frames::new();
         assert!(frames.drain(&mut kept, |kind, _| kind == Kind::Data));
-        assert_eq!(kept.totals(), (4, 1));
-        assert_eq!(kept.front(4), b"dddd");
+        assert_eq!(kept.totals(), (C.len(), 1));
+        assert_eq!(kept.front(C.len()), C.as_bytes());
         assert!(!kept.is_torn());
-    }
-
-    #[test]
-    fn a_frame_of_a_gibibyte_is_refused() {
-        let error = Frame::new(Kind::Data, 1 << 30).expect_err("too long");
-        assert_eq!(error.kind(), ErrorKind::MaxPayload);
-        let frame = Frame::new(Kind::Ping, (1 << 30) - 1).expect("just fits");
-        assert!(frame.is(Kind::Ping) && frame.length() == (1 << 30) - 1);
     }
 }

@@ -1,8 +1,8 @@
 //! Frames on their way to the server, in call order.
 //!
 //! Any thread appends whole frames under a short lock. Bytes leave by the *write turn*: a flag says
-//! who writes, the flusher or a calling thread that found everything idle; the lock is never held
-//! during a write. The turn owns the `taken` buffer until it gives it back.
+//! who writes, the flusher or a calling thread that found everything idle or a full batch waiting;
+//! the lock is never held during a write. The turn owns the `taken` buffer until it gives it back.
 //!
 //! ```text
 //!   publish, control, ping ─▶ pending ─swap─▶ taken ─batch of ≤ 64 KiB─▶ socket

@@ -49,9 +49,10 @@ impl Outbox {
     pub(crate) fn leave(&self, pong: Pong) -> bool {
         let mut state = self.state.lock();
         let ping = |bytes: &mut Vec<u8>| bytes.extend_from_slice(PING);
-        if state.phase != Phase::Up || state.pending.push(Kind::Ping, PING.len(), ping).is_err() {
+        if state.phase != Phase::Up {
             return false;
         }
+        state.pending.push(Kind::Ping, PING.len(), ping);
         state.bytes += PING.len();
         let messages = state.out_messages;
         state.pongs.queue(pong, messages);
@@ -247,7 +248,7 @@ mod tests {
     fn publish(outbox: &Outbox, payload: &str) -> crate::error::Result<Accepted> {
         let outgoing =
             Outgoing { subject: "a", reply: None, headers: None, payload: payload.as_bytes() };
-        outbox.publish(outgoing, Urgency::Idle, false)
+        outbox.publish(outgoing, false)
     }
 
     /// What the flusher does, without its waits: writes until nothing is left or a write fails.
@@ -453,7 +454,7 @@ mod tests {
         headers.append("a", "b").expect("a header");
         let outgoing =
             Outgoing { subject: "a", reply: None, headers: Some(&headers), payload: b"" };
-        outbox.publish(outgoing, Urgency::Idle, false).expect("room");
+        outbox.publish(outgoing, false).expect("room");
         publish(&outbox, "plain").expect("room");
         outbox.open();
         let stream = Slot::new([]);
@@ -549,6 +550,27 @@ mod tests {
         publish(&outbox, "3").expect("queued");
         flush(&outbox);
         assert_eq!(second.text(), "PUB a 1\r\n2\r\nPUB a 1\r\n3\r\n");
+        assert_eq!(outbox.pending(), (0, 0));
+    }
+
+    #[test]
+    fn a_publisher_that_fills_a_batch_writes_it_and_leaves_what_is_not_taken_to_the_flusher() {
+        let outbox = outbox(1 << 20, OutboxPolicy::Error);
+        let stream = Slot::new([Ok(5), Ok(0)]);
+        up(&outbox, 1, &stream);
+        let payload = "x".repeat(1000);
+        while publish(&outbox, &payload).expect("room") == Accepted::Queued {}
+        let (messages, bytes) = outbox.pending();
+        assert!((64 * 1024..66 * 1024).contains(&bytes), "{bytes}");
+        let batch = outbox.kick(Urgency::Idle).expect("the turn");
+        assert!(outbox.kick(Urgency::Idle).is_none(), "one writes");
+        outbox.write_inline(batch, Urgency::Idle).expect("no error");
+        assert_eq!(outbox.pending(), (messages, bytes), "no message was written whole");
+        assert_eq!(publish(&outbox, &payload).expect("room"), Accepted::Queued);
+        assert!(outbox.kick(Urgency::Idle).is_none());
+        flush(&outbox);
+        let frame = format!("PUB a 1000\r\n{payload}\r\n");
+        assert!(stream.text() == frame.repeat(messages as usize + 1));
         assert_eq!(outbox.pending(), (0, 0));
     }
 

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::frames::{Frames, Kind};
+use super::frames::{Frames, GROUP_MOST, Kind};
 use super::pongs::{Pong, PongLine};
 use crate::error::{Error, ErrorKind, Result};
-use crate::protocol::{Headers, announced_size};
+use crate::protocol::announced_size;
 use crate::sync::{Arc, Condvar, Mutex, Rank};
 use crate::transport::Stream;
 
@@ -160,6 +160,11 @@ impl Batch {
         if self.urgent.is_empty() { self.frames.front(self.length) } else { &self.urgent }
     }
 
+    /// Counts what was written whole. It may have to read the batch: no lock is held.
+    pub(super) fn settle(&mut self) {
+        self.frames.settle();
+    }
+
     /// So many of `bytes` were taken by the stream.
     pub(crate) fn wrote(&mut self, count: usize) {
         if self.urgent.is_empty() {
@@ -178,7 +183,7 @@ impl Batch {
 
 /// A batch is at most so many bytes, or one message: what TLS loses with a connection, and how long
 /// a PONG may have to wait.
-const BATCH_MOST: usize = 64 * 1024;
+pub(super) const BATCH_MOST: usize = GROUP_MOST;
 
 impl Outbox {
     pub(crate) fn new(config: OutboxConfig) -> Self {
@@ -281,27 +286,33 @@ impl State {
         Some(batch)
     }
 
-    /// Whether a message may be published at all.
-    pub(super) fn admits(&self, headers: Option<&Headers>, payload: usize) -> Result<()> {
+    /// Whether a message may be published at all; `size` is that of payload and headers.
+    #[inline]
+    pub(super) fn admits(&self, with_headers: bool, size: usize) -> Result<()> {
+        let most = self.limits.max_payload;
+        let open = !matches!(self.phase, Phase::Closing | Phase::Closed) && !self.draining;
+        if open && (self.limits.headers || !with_headers) && (most == 0 || size <= most) {
+            return Ok(());
+        }
+        Err(self.refusal(with_headers, size))
+    }
+
+    /// Why a message may not be published.
+    #[cold]
+    fn refusal(&self, with_headers: bool, size: usize) -> Error {
         if matches!(self.phase, Phase::Closing | Phase::Closed) {
-            return Err(Error::new(ErrorKind::Closed, "the connection is closed"));
+            return Error::new(ErrorKind::Closed, "the connection is closed");
         }
         if self.draining {
-            return Err(Error::new(ErrorKind::Draining, "the connection is draining"));
+            return Error::new(ErrorKind::Draining, "the connection is draining");
         }
-        if headers.is_some() && !self.limits.headers {
+        if with_headers && !self.limits.headers {
             let text = "headers are switched off, here or at the server";
-            return Err(Error::new(ErrorKind::HeadersUnsupported, text));
+            return Error::new(ErrorKind::HeadersUnsupported, text);
         }
-        let size = payload.saturating_add(headers.map_or(0, Headers::encoded_len));
-        if self.limits.max_payload != 0 && size > self.limits.max_payload {
-            let text = format!(
-                "payload and headers take {size} bytes, the server accepts {}",
-                self.limits.max_payload
-            );
-            return Err(Error::new(ErrorKind::MaxPayload, text));
-        }
-        Ok(())
+        let most = self.limits.max_payload;
+        let text = format!("payload and headers take {size} bytes, the server accepts {most}");
+        Error::new(ErrorKind::MaxPayload, text)
     }
 
     /// Keeps the messages of a lost connection, drops the rest.

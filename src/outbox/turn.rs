@@ -6,12 +6,16 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::state::{Batch, Outbox, Phase, State, Urgency};
+use super::state::{BATCH_MOST, Batch, Outbox, Phase, State, Urgency};
 
 /// A publish that follows the last write sooner than this belongs to a burst: it goes to the
 /// flusher, which collects. One that comes later is written by its caller at once. Measured: 5 µs
 /// keeps a tight loop at the throughput of never writing inline, 50 µs does not.
 const BURST: Duration = Duration::from_micros(5);
+
+/// A publisher that finds so many bytes waiting, and nobody writing, writes them itself: they are
+/// still in the cache of its core, and a queue that grows leaves every cache.
+const FULL: usize = BATCH_MOST;
 
 /// How often an urgent writer goes on while others append: it must get back to its own work.
 const INLINE_ROUNDS: u32 = 4;
@@ -23,23 +27,43 @@ pub(crate) struct Broken {
     pub(crate) error: io::Error,
 }
 
+impl State {
+    /// Nobody is about to write. Whoever waits for the answer does not wait for the flusher too, if
+    /// that was woken and has not begun.
+    #[inline]
+    fn is_free(&self, urgency: Urgency) -> bool {
+        self.flusher_sleeps || (self.flusher_woken && urgency == Urgency::Now)
+    }
+
+    /// Whether somebody writes or is about to, or nobody may, so that a caller has only to append.
+    /// The clock is read only behind this.
+    #[inline]
+    pub(super) fn is_attended(&self, urgency: Urgency) -> bool {
+        // What a stream did not take at once is the flusher's, which can wait for it.
+        let awake = !self.is_free(urgency) && (self.bytes < FULL || self.taken.has_cut());
+        awake || self.writing || self.phase != Phase::Up
+    }
+}
+
 impl Outbox {
     /// Gives the turn to the caller if it should write by itself, or sees to it that the flusher
     /// does. The caller must hand the batch to [`Outbox::write_inline`], with no lock held.
     pub(super) fn turn(&self, state: &mut State, urgency: Urgency) -> Option<Batch> {
-        // These settle it in a burst; the clock is read only behind them. Whoever waits for the
-        // answer does not wait for the flusher too, if that was woken and has not begun.
-        let free = state.flusher_sleeps || (state.flusher_woken && urgency == Urgency::Now);
-        if !free || state.writing || state.phase != Phase::Up {
+        if state.is_attended(urgency) {
             return None;
         }
-        let quiet = !state.broken && state.urgent.is_empty() && state.taken.is_empty();
-        let inline = quiet
-            && match urgency {
-                Urgency::Now => true,
-                Urgency::Soon => false,
-                Urgency::Idle => state.last_write.is_none_or(|last| last.elapsed() >= BURST),
-            };
+        let quiet = state.is_free(urgency) && state.urgent.is_empty() && state.taken.is_empty();
+        let full = state.bytes >= FULL && !state.taken.has_cut();
+        let inline = !state.broken
+            && (full
+                || quiet
+                    && match urgency {
+                        Urgency::Now => true,
+                        Urgency::Soon => false,
+                        Urgency::Idle => {
+                            state.last_write.is_none_or(|last| last.elapsed() >= BURST)
+                        }
+                    });
         let batch = if inline { state.take_batch() } else { None };
         if batch.is_none() {
             self.wake_flusher(state);
@@ -47,10 +71,10 @@ impl Outbox {
         batch
     }
 
-    /// Begins the write of what `control` appended.
-    pub(crate) fn kick(&self) -> Option<Batch> {
+    /// Begins the write of what was appended, unless somebody is about to write it.
+    pub(crate) fn kick(&self, urgency: Urgency) -> Option<Batch> {
         let mut state = self.state.lock();
-        if state.is_empty() { None } else { self.turn(&mut state, Urgency::Now) }
+        if state.is_empty() { None } else { self.turn(&mut state, urgency) }
     }
 
     /// Has the flusher write what the stream holds back by itself.
@@ -84,13 +108,15 @@ impl Outbox {
                 }
             }
             let epoch = batch.epoch;
-            let go_on = batch.is_done() && urgency == Urgency::Now && round < INLINE_ROUNDS;
+            batch.settle();
+            let go_on = batch.is_done() && round < INLINE_ROUNDS;
             let mut state = self.state.lock();
             self.put_back(&mut state, batch, failure.is_some());
             if let Some(error) = failure {
                 return Err(Broken { epoch, error });
             }
-            match if go_on { state.take_batch() } else { None } {
+            let wanted = urgency == Urgency::Now || state.bytes >= FULL;
+            match if go_on && wanted { state.take_batch() } else { None } {
                 Some(next) => batch = next,
                 None => {
                     if !state.is_empty() {
@@ -121,7 +147,8 @@ impl Outbox {
     }
 
     /// The flusher gives the turn back, with what it did not write.
-    pub(crate) fn give_back(&self, batch: Batch, broken: bool) {
+    pub(crate) fn give_back(&self, mut batch: Batch, broken: bool) {
+        batch.settle();
         let mut state = self.state.lock();
         self.put_back(&mut state, batch, broken);
     }

@@ -29,8 +29,8 @@ pub use info::ServerInfo;
 pub(crate) use info::ServerInfoUpdate;
 pub use message::Message;
 pub(crate) use op::{
-    PING, PONG, ServerOp, announced_size, encode_publish, encode_subscribe, encode_unsubscribe,
-    publish_len,
+    PING, PONG, PublishLen, ServerOp, announced_size, encode_publish, encode_subscribe,
+    encode_unsubscribe, publish_frame_len, publish_len,
 };
 pub(crate) use parser::{Limits, Parser};
 pub(crate) use subject::{

@@ -38,73 +38,91 @@ pub(crate) struct Delivery {
     pub(crate) header_fault: Option<String>,
 }
 
-/// The length of the control line of a publish, its line end included.
-pub(crate) fn publish_line_len(
-    subject: &str,
-    reply: Option<&str>,
-    headers: Option<&Headers>,
-    payload_len: usize,
-) -> usize {
-    let reply_len = reply.map_or(0, |reply| reply.len().saturating_add(1));
-    let (name_len, lengths_len) = match block_len(headers) {
-        None => (b"PUB ".len(), digits(payload_len)),
-        Some(block) => {
-            let total = block.saturating_add(payload_len);
-            (b"HPUB ".len(), digits(block) + 1 + digits(total))
-        }
-    };
-    // The one byte more is the blank behind the subject.
-    subject
-        .len()
-        .saturating_add(1)
-        .saturating_add(reply_len)
-        .saturating_add(name_len + lengths_len + CRLF.len())
+/// The lengths of a PUB, or of an HPUB if there are headers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PublishLen {
+    /// The control line, its line end included.
+    pub(crate) line: usize,
+    /// Headers and payload: what the line announces.
+    pub(crate) announced: usize,
+    /// The whole frame that [`encode_publish`] writes.
+    pub(crate) frame: usize,
 }
 
-/// The exact length of the frame that [`encode_publish`] writes.
+/// Measures what [`encode_publish`] writes, exactly.
+#[inline]
 pub(crate) fn publish_len(
     subject: &str,
     reply: Option<&str>,
     headers: Option<&Headers>,
     payload_len: usize,
-) -> usize {
-    publish_line_len(subject, reply, headers, payload_len)
-        .saturating_add(block_len(headers).unwrap_or(0))
-        .saturating_add(payload_len)
-        .saturating_add(CRLF.len())
+) -> PublishLen {
+    // Around the names: the operation, and the length of a header block.
+    let (around, announced) = match headers.filter(|headers| !headers.is_empty()) {
+        None => (b"PUB ".len(), payload_len),
+        Some(headers) => with_block(headers, payload_len),
+    };
+    let reply_len = reply.map_or(0, |reply| reply.len() + 1);
+    // No sum of lengths of things in memory overflows; an announced length could be any.
+    let names = around + subject.len() + reply_len;
+    let line = names + b" ".len() + digits(announced) + CRLF.len();
+    let frame = (line + CRLF.len()).saturating_add(announced);
+    PublishLen { line, announced, frame }
 }
 
-/// Appends a PUB, or an HPUB if there are headers.
+#[inline(never)]
+fn with_block(headers: &Headers, payload_len: usize) -> (usize, usize) {
+    let block = headers.encoded_len();
+    (b"HPUB ".len() + digits(block) + 1, block.saturating_add(payload_len))
+}
+
+/// Appends a PUB, or an HPUB if there are headers, of the lengths that [`publish_len`] told.
+#[inline]
 pub(crate) fn encode_publish(
     out: &mut Vec<u8>,
+    len: PublishLen,
     subject: &str,
     reply: Option<&str>,
     headers: Option<&Headers>,
     payload: &[u8],
 ) {
-    let block = block_len(headers);
-    // Two calls, each of a length that the compiler knows.
-    match block {
-        Some(_) => out.extend_from_slice(b"HPUB "),
-        None => out.extend_from_slice(b"PUB "),
-    }
-    out.extend_from_slice(subject.as_bytes());
-    out.push(b' ');
-    if let Some(reply) = reply {
-        out.extend_from_slice(reply.as_bytes());
-        out.push(b' ');
-    }
-    if let Some(block) = block {
-        push_number(out, block as u64);
-        out.push(b' ');
-    }
-    push_number(out, block.unwrap_or(0).saturating_add(payload.len()) as u64);
-    out.extend_from_slice(CRLF);
-    if let (Some(_), Some(headers)) = (block, headers) {
-        headers.encode(out);
+    out.reserve(len.frame);
+    let end = len.announced as u64;
+    if let Some(headers) = headers.filter(|headers| !headers.is_empty()) {
+        encode_with_headers(out, end, subject, reply, headers);
+    } else {
+        out.extend_from_slice(b"PUB ");
+        push_names(out, subject, reply);
+        push_line_end(out, end);
     }
     out.extend_from_slice(payload);
     out.extend_from_slice(CRLF);
+}
+
+/// Of its own, so that a message without headers pays nothing for them.
+#[inline(never)]
+fn encode_with_headers(
+    out: &mut Vec<u8>,
+    end: u64,
+    subject: &str,
+    reply: Option<&str>,
+    headers: &Headers,
+) {
+    out.extend_from_slice(b"HPUB ");
+    push_names(out, subject, reply);
+    out.push(b' ');
+    push_number(out, headers.encoded_len() as u64);
+    push_line_end(out, end);
+    headers.encode(out);
+}
+
+#[inline]
+fn push_names(out: &mut Vec<u8>, subject: &str, reply: Option<&str>) {
+    out.extend_from_slice(subject.as_bytes());
+    if let Some(reply) = reply {
+        out.push(b' ');
+        out.extend_from_slice(reply.as_bytes());
+    }
 }
 
 /// Appends a SUB.
@@ -145,30 +163,53 @@ pub(crate) fn announced_size(frame: &[u8]) -> Option<u64> {
     std::str::from_utf8(number).ok()?.parse().ok()
 }
 
-/// The length of the header block, or `None` if none is to be sent.
-fn block_len(headers: Option<&Headers>) -> Option<usize> {
-    headers.filter(|headers| !headers.is_empty()).map(Headers::encoded_len)
+/// The length of the encoded PUB or HPUB that `bytes` begins with. `None` for other frames.
+pub(crate) fn publish_frame_len(bytes: &[u8]) -> Option<usize> {
+    let line = memchr::memchr(b'\n', bytes)? + 1;
+    let announced = usize::try_from(announced_size(bytes.get(..line)?)?).ok()?;
+    line.checked_add(announced)?.checked_add(CRLF.len())
 }
 
-/// Most lengths have few digits: those are written without a buffer between.
 fn push_number(out: &mut Vec<u8>, number: u64) {
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
+/// The last number of a line, with the blank before it and the line end: in one piece where the
+/// compiler can know its length.
+#[inline]
+fn push_line_end(out: &mut Vec<u8>, number: u64) {
     let digit = |divisor: u64| b'0' + (number / divisor % 10) as u8;
     match number {
-        0..10 => out.push(digit(1)),
-        10..100 => out.extend_from_slice(&[digit(10), digit(1)]),
-        100..1_000 => out.extend_from_slice(&[digit(100), digit(10), digit(1)]),
-        _ => out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes()),
+        0..10 => out.extend_from_slice(&[b' ', digit(1), b'\r', b'\n']),
+        10..100 => out.extend_from_slice(&[b' ', digit(10), digit(1), b'\r', b'\n']),
+        100..1_000 => {
+            out.extend_from_slice(&[b' ', digit(100), digit(10), digit(1), b'\r', b'\n']);
+        }
+        _ => push_long_line_end(out, number),
     }
 }
 
+#[inline(never)]
+fn push_long_line_end(out: &mut Vec<u8>, number: u64) {
+    out.push(b' ');
+    push_number(out, number);
+    out.extend_from_slice(CRLF);
+}
+
+#[inline]
 fn digits(number: usize) -> usize {
     match number {
         0..10 => 1,
         10..100 => 2,
         100..1_000 => 3,
         1_000..10_000 => 4,
-        _ => number.ilog10() as usize + 1,
+        _ => many_digits(number),
     }
+}
+
+#[inline(never)]
+fn many_digits(number: usize) -> usize {
+    number.ilog10() as usize + 1
 }
 
 #[cfg(test)]
@@ -183,10 +224,12 @@ mod tests {
         payload: &[u8],
     ) -> Vec<u8> {
         let mut out = Vec::new();
-        encode_publish(&mut out, subject, reply, headers, payload);
-        assert_eq!(out.len(), publish_len(subject, reply, headers, payload.len()));
+        let len = publish_len(subject, reply, headers, payload.len());
+        encode_publish(&mut out, len, subject, reply, headers, payload);
+        assert_eq!(out.len(), len.frame);
         let line = out.iter().position(|byte| *byte == b'\n').unwrap() + 1;
-        assert_eq!(line, publish_line_len(subject, reply, headers, payload.len()));
+        assert_eq!(line, len.line);
+        assert_eq!(publish_frame_len(&out), Some(out.len()));
         let block = headers.filter(|headers| !headers.is_empty()).map_or(0, Headers::encoded_len);
         assert_eq!(announced_size(&out), Some((block + payload.len()) as u64));
         out
@@ -218,7 +261,7 @@ mod tests {
             publish("subject", None, None, &payload);
             publish("subject", Some("reply"), Some(&headers), &payload);
         }
-        assert_eq!(publish_len("a", None, None, usize::MAX), usize::MAX);
+        assert_eq!(publish_len("a", None, None, usize::MAX).frame, usize::MAX);
     }
 
     #[test]

@@ -149,10 +149,48 @@ pub fn subject_matches(pattern: &str, subject: &str) -> bool {
     tokens.next().is_none()
 }
 
-/// One pass without an early end, so that the compiler can look at many bytes at a time.
+#[inline]
 fn check_text(text: &str, kind: ErrorKind, what: &str) -> Result<()> {
-    let bad = text.as_bytes().iter().fold(false, |bad, byte| bad | breaks_line(*byte));
-    if bad || text.is_empty() { Err(text_fault(text, kind, what)) } else { Ok(()) }
+    if holds_bad(text.as_bytes()) || text.is_empty() {
+        return Err(text_fault(text, kind, what));
+    }
+    Ok(())
+}
+
+/// Whether a byte breaks the line: eight at a time, some of them twice.
+#[inline]
+fn holds_bad(bytes: &[u8]) -> bool {
+    let Some(last) = bytes.last_chunk() else { return holds_bad_short(bytes) };
+    let mut rest = bytes;
+    while let Some((chunk, behind)) = rest.split_first_chunk() {
+        if broken_word(u64::from_ne_bytes(*chunk)) != 0 {
+            return true;
+        }
+        rest = behind;
+    }
+    broken_word(u64::from_ne_bytes(*last)) != 0
+}
+
+/// The same for less than eight bytes.
+#[inline]
+fn holds_bad_short(bytes: &[u8]) -> bool {
+    let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) else {
+        return bytes.iter().any(|byte| breaks_line(*byte));
+    };
+    // All byte orders are good: only whole lanes are looked at.
+    let (first, last) = (u32::from_ne_bytes(*first), u32::from_ne_bytes(*last));
+    broken_word(u64::from(first) << 32 | u64::from(last)) != 0
+}
+
+/// Not zero if one of the eight bytes breaks the line: the highest bit of a lane is set that is
+/// less than `!`, or that is DEL and so becomes less than one. A borrow goes from such a lane only.
+#[inline]
+fn broken_word(word: u64) -> u64 {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    let del = word ^ (ONES * 0x7f);
+    let below_blank = word.wrapping_sub(ONES * 0x21) & !word;
+    let is_del = del.wrapping_sub(ONES) & !del;
+    (below_blank | is_del) & (ONES * 0x80)
 }
 
 fn breaks_line(byte: u8) -> bool {
@@ -206,6 +244,21 @@ fn fault(kind: ErrorKind, what: &str, text: &str, why: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn eight_bytes_at_a_time_find_what_one_at_a_time_finds() {
+        for bad in 0..=255u8 {
+            for length in 0..20 {
+                for at in 0..length {
+                    for fill in [b'!', b'~', 0x80, 0xff] {
+                        let mut bytes = vec![fill; length];
+                        bytes[at] = bad;
+                        assert_eq!(holds_bad(&bytes), breaks_line(bad), "{bytes:?}");
+                    }
+                }
+            }
+        }
+    }
 
     #[test]
     fn a_publish_subject_may_hold_anything_that_does_not_break_the_line() {
