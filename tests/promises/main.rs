@@ -26,6 +26,7 @@ mod consumers;
 mod delivery;
 mod ledger;
 mod liveness;
+mod matrix;
 mod outages;
 mod requests;
 mod resources;
@@ -137,6 +138,12 @@ const PROOFS: &[Proof] = &[
         number: "F2",
         promise: "a slow link that is alive is not cut, a dead one is noticed",
         run: liveness::slow_links,
+        limits: [minutes(5), minutes(30)],
+    },
+    Proof {
+        number: "G1",
+        promise: "anything may be called from anywhere, in every state",
+        run: matrix::all_cells,
         limits: [minutes(5), minutes(30)],
     },
     Proof {
