@@ -3,6 +3,7 @@
 //! Each place hooks the visit into the options or the connection, and has a way to make the
 //! connection call it. Which states can be while a place is visited is written down here, too.
 
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -102,7 +103,6 @@ impl Place {
             self,
             Self::Program
                 | Self::Handler
-                | Self::DispatcherClosed
                 | Self::GatherUntil
                 | Self::ReadListener
                 | Self::Trace
@@ -164,7 +164,8 @@ impl Place {
                 vec![Box::new(dispatcher)]
             }
             Self::ExceptionOccurred => {
-                let dispatcher = connection.dispatcher(|_, _| panic!("meant")).unwrap();
+                let dispatcher =
+                    connection.dispatcher(|_, _| resume_unwind(Box::new("meant"))).unwrap();
                 dispatcher.subscribe("go").unwrap();
                 vec![Box::new(dispatcher)]
             }

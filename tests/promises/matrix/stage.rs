@@ -19,6 +19,7 @@ use nats_blocking::{
 use super::methods::{Call, Method};
 use super::places::{Place, State};
 use crate::support::wait::{Gate, poll};
+use crate::support::watchdog::report;
 
 /// For what takes milliseconds, while everything runs at once on two cores.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -277,12 +278,20 @@ impl Stage {
             }
             State::Closed => connection.close(),
         }
+        let expected = match self.state {
+            State::Connected => ConnectionStatus::Connected,
+            State::Reconnecting => ConnectionStatus::Reconnecting,
+            State::Draining => ConnectionStatus::Draining,
+            // Who is parked on the reader thread keeps the status as it was.
+            State::Closing | State::Closed => return,
+        };
+        assert_eq!(connection.status(), expected, "{:?}", self.place);
     }
 
     fn stuck(&self) -> String {
         let made = self.visit.made.lock().unwrap();
         let last = made.last().map_or("the first call", |made| made.name);
-        format!("{:?} while {:?}: stuck after {last}", self.place, self.state)
+        format!("{:?} while {:?}: stuck after {last}\n{}", self.place, self.state, report())
     }
 
     /// The connection closes within its time, and `Closed` came once and last.
