@@ -69,7 +69,7 @@ pub enum ErrorKind {
     Io,
     /// A host name could not be resolved.
     Dns,
-    /// TLS is wanted and cannot be had.
+    /// TLS is wanted and cannot be had: the text says which check failed, or which file.
     Tls,
     /// No server accepted the connection; [`Error::attempts`] has the cause for each.
     Connect,
@@ -79,6 +79,8 @@ pub enum ErrorKind {
     WriteTimeout,
     /// The program asked for a new connection with `force_reconnect`.
     ForcedReconnect,
+    /// The server announced its end, and the connection left it: `reconnect_on_lame_duck`.
+    LameDuck,
     /// A handler or listener of the program panicked.
     UserPanic,
     /// A promise that this crate makes to itself was broken. Please report it.
@@ -152,7 +154,12 @@ impl Error {
         Self::build(kind, text.into(), Some(Source::Own(cause)))
     }
 
+    /// A failed read or write. What a stream explains with an error of this crate keeps its kind.
     pub(crate) fn io(doing: &str, error: io::Error) -> Self {
+        let own = error.get_ref().and_then(|inner| inner.downcast_ref::<Self>());
+        if let Some(own) = own {
+            return Self::caused_by(own.kind(), format!("{doing}: {own}"), own.clone());
+        }
         Self::with_source(ErrorKind::Io, format!("{doing}: {error}"), error)
     }
 

@@ -174,7 +174,16 @@
 //! [pings](OptionsBuilder::ping_interval), with the defaults within six minutes.
 //!
 //! The *first* connect is different: it tries each server once and fails with the cause for each
-//! ([`Error::attempts`]).
+//! ([`Error::attempts`]). [`retry_on_failed_connect`](OptionsBuilder::retry_on_failed_connect)
+//! makes it go on like an outage, in the caller up to a limit or in the background: then `connect`
+//! returns at once with a connection that may be used, and
+//! [`Connected`](ConnectionEventKind::Connected) follows some day.
+//!
+//! A program may have its say: how long to wait after each pass
+//! ([`reconnect_delay`](OptionsBuilder::reconnect_delay)), which server comes next
+//! ([`select_server`](OptionsBuilder::select_server)), and which servers there are
+//! ([`Connection::set_server_pool`]). A server that announces its end is left at once with
+//! [`reconnect_on_lame_duck`](OptionsBuilder::reconnect_on_lame_duck).
 //!
 //! # Authorization
 //!
@@ -233,6 +242,32 @@
 //! [`credentials_source`]: OptionsBuilder::credentials_source
 //! [`ignore_authorization_abort`]: OptionsBuilder::ignore_authorization_abort
 //!
+//! # TLS
+//!
+//! TLS is that of the system (feature `tls`, on by default), from version 1.2 on. It is wanted if
+//! the URL of any configured server is `tls://`, or by an option that says so or makes sense with
+//! it only: `require_tls`, `tls_first`, root certificates, a client certificate. Then there is TLS
+//! or no connection. Where nobody wants it the server decides: one that requires it gets it,
+//! verified as ever.
+//!
+//! | server says | TLS wanted | nobody asked |
+//! | --- | --- | --- |
+//! | nothing of TLS | refused | in clear |
+//! | TLS is available | TLS | in clear |
+//! | TLS is required | TLS | TLS |
+//!
+//! * The certificate must be for the host of the URL. Servers that were discovered over TLS must
+//!   have TLS; a bare address is verified against the name through which it was learned, an
+//!   announced name against itself. User and password of a URL go only to a server that is
+//!   verified under the same name, those of the options to every server.
+//! * Before TLS nothing is sent, and nothing that was said is believed that could lead astray: not
+//!   addresses, not limits, not a refusal. The server says them again.
+//! * Certificates and keys from files are read again at each attempt to connect.
+//! * What fails is an error of kind [`Tls`](ErrorKind::Tls) that says which check it was. A
+//!   handshake that never ends costs the connect time-out.
+//! * Messages that were encrypted and not yet sent are lost with the connection (at most 64 KiB or
+//!   one message), as what the operating system had taken is.
+//!
 //! # Threads and blocking
 //!
 //! A connection has three threads, `nats-N-reader`, `nats-N-flusher` and `nats-N-callback` (N is
@@ -246,6 +281,9 @@
 //! * `publish` does not wait for the socket; for room in a full outbox up to 2 s by default
 //!   ([`OutboxPolicy`]), but not on the connection's own threads, where it fails at once.
 //! * A handler of a dispatcher may block: only its own dispatcher waits.
+//! * The callbacks `reconnect_delay` and `select_server` run on the reader thread, in an outage, so
+//!   they should return soon. What would wait there for the same connection fails with
+//!   [`Misuse`](ErrorKind::Misuse).
 //! * A time-out may be as long as one likes; `Duration::MAX` waits for ever.
 //!
 //! A [`Connection`] that is dropped closes once its last handle is gone; subscriptions and
@@ -361,9 +399,7 @@
 //!
 //! # Not here
 //!
-//! Not yet: TLS, WebSocket, JetStream, Key-Value, Object Store, services, and retrying the first
-//! connect. A server that requires TLS is refused with an error of
-//! kind [`Tls`](ErrorKind::Tls); credentials are never sent to it in clear.
+//! Not yet: WebSocket, JetStream, Key-Value, Object Store and services.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -385,6 +421,7 @@ mod read_listener;
 mod request;
 mod request_many;
 mod server_error;
+mod server_list;
 mod server_url;
 mod statistics;
 mod subscription;
@@ -403,12 +440,13 @@ pub use crate::auth::{Challenge, Credentials, Login};
 pub use crate::connection::{Connection, Events, WeakConnection};
 pub use crate::core::{
     ConnectionEvent, ConnectionEventKind, ConnectionStatus, ErrorNotice, ListenerId, Notice,
+    PoolServer, RetryConnect, SelectedServer, ServerChoice,
 };
 pub use crate::dispatcher::Dispatcher;
 pub use crate::drain::Drain;
 pub use crate::error::{ConnectAttempt, Error, ErrorKind, Result};
 pub use crate::listener::{ConnectionListener, ErrorListener};
-pub use crate::options::{Options, OptionsBuilder, ServerList, connect};
+pub use crate::options::{Options, OptionsBuilder, connect};
 pub use crate::outbox::{OutboxPolicy, ReconnectBuffer};
 pub use crate::protocol::{
     HeaderIter, Headers, Message, ServerInfo, Status, check_header,
@@ -419,6 +457,7 @@ pub use crate::read_listener::{ReadListener, ReadOperation};
 pub use crate::request::PendingReply;
 pub use crate::request_many::{Gather, Replies};
 pub use crate::server_error::{RefusedOperation, ServerError, ServerErrorKind};
+pub use crate::server_list::ServerList;
 pub use crate::statistics::Statistics;
 pub use crate::subscription::{IntoIter, Iter, Subscription, TimeoutIter, TryIter};
 pub use crate::subscription_set::{SetIter, SetKey, SubscriptionSet};
@@ -427,6 +466,8 @@ pub use crate::subscriptions::{
 };
 pub use crate::trace::{TraceStep, TraceStepKind};
 pub use crate::transport::ResolveMode;
+#[cfg(feature = "tls")]
+pub use crate::transport::TlsVersion;
 
 /// The README's programs, compiled with the documentation tests.
 #[cfg(doctest)]

@@ -47,6 +47,8 @@ pub(crate) struct ServerUrl {
     host: String,
     port: u16,
     user_info: Option<UserInfo>,
+    /// The name that the server's certificate must be for, where it is not the host.
+    tls_name: Option<String>,
 }
 
 impl ServerUrl {
@@ -90,7 +92,13 @@ impl ServerUrl {
         }
         let host = host.trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
         let user_info = user_info(&url).map_err(|why| bad(&why))?;
-        Ok(Self { scheme, host, port: url.port().unwrap_or(DEFAULT_PORT), user_info })
+        Ok(Self {
+            scheme,
+            host,
+            port: url.port().unwrap_or(DEFAULT_PORT),
+            user_info,
+            tls_name: None,
+        })
     }
 
     /// Reads a comma-separated list; empty entries are skipped.
@@ -115,13 +123,31 @@ impl ServerUrl {
         Ok(urls)
     }
 
-    /// The address that a server announced, as `host:port`, with the scheme and the user
-    /// information of the URL through which it was learned.
+    /// The address that a server announced, as `host:port`, with what it inherits from the URL
+    /// through which it was learned: the scheme; over TLS, for a bare address, the name that was
+    /// verified; and the user information, over TLS only if the same name will be verified.
     pub(crate) fn discovered(address: &str, through: &Self) -> Result<Self> {
         let mut url = Self::parse(address)?;
         url.scheme = through.scheme;
-        url.user_info.clone_from(&through.user_info);
+        let verified = through.tls_name();
+        if url.is_tls() && url.ip().is_some() && verified.parse::<IpAddr>().is_err() {
+            url.tls_name = Some(verified.to_owned());
+        }
+        let inherits = !url.is_tls() || url.tls_name() == verified;
+        url.user_info = through.user_info.clone().filter(|_| inherits);
         Ok(url)
+    }
+
+    /// The same server, spoken to over TLS.
+    pub(crate) fn over_tls(&self) -> Self {
+        Self { scheme: Scheme::Tls, ..self.clone() }
+    }
+
+    /// The name, or the address, that the server's certificate must be for.
+    pub(crate) fn tls_name(&self) -> &str {
+        // A name may end with the dot of the root, a certificate does not have it.
+        let name = self.tls_name.as_deref().unwrap_or(&self.host);
+        name.strip_suffix('.').unwrap_or(name)
     }
 
     pub(crate) fn host(&self) -> &str {
@@ -309,5 +335,30 @@ mod tests {
         assert_eq!(learned.to_string(), "tls://10.0.0.1:4222");
         assert!(learned.user_info().is_some());
         assert!(ServerUrl::discovered("bad host", &list[1]).is_err());
+    }
+
+    #[test]
+    fn over_tls_a_bare_address_inherits_the_verified_name_and_user_information_goes_with_it() {
+        // through, announced: the name to verify, and whether the user information goes along.
+        for (through, announced, name, inherits) in [
+            ("tls://u:p@b:1", "10.0.0.1:4222", "b", true),
+            ("tls://u:p@b.", "[::2]:4222", "b", true),
+            ("tls://u:p@b", "b:4333", "b", true),
+            ("tls://u:p@b", "c:4222", "c", false),
+            ("tls://u:p@10.0.0.1", "10.0.0.2:1", "10.0.0.2", false),
+            ("tls://u:p@10.0.0.1", "10.0.0.1:1", "10.0.0.1", true),
+            ("tls://u:p@10.0.0.1", "c:1", "c", false),
+            ("nats://u:p@b", "10.0.0.1:1", "10.0.0.1", true),
+            ("nats://u:p@b", "c:1", "c", true),
+        ] {
+            let through = ServerUrl::parse(through).expect("url");
+            let url = ServerUrl::discovered(announced, &through).expect("address");
+            let seen = (url.tls_name(), url.user_info().is_some());
+            assert_eq!(seen, (name, inherits), "{through} {announced}");
+            assert_eq!(url.is_tls(), through.is_tls());
+            // A third server, learned through the second.
+            let third = ServerUrl::discovered("10.0.0.9:1", &url).expect("address");
+            assert!(inherits || third.user_info().is_none());
+        }
     }
 }

@@ -22,7 +22,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::Message;
 use crate::subscription::Subscription;
 use crate::subscriptions::ConsumerView;
-use crate::sync::{Arc, Condvar, Mutex, Rank, Weak};
+use crate::sync::{self, Arc, Condvar, Mutex, Rank, Weak};
 
 /// Names a subscription of a [`SubscriptionSet`]. A key is never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -248,6 +248,11 @@ impl SubscriptionSet {
     /// one subscription, and is one of [`Subscription::next`].
     #[allow(clippy::should_implement_trait, reason = "as in Subscription; `iter` iterates")]
     pub fn next(&self) -> Result<(SetKey, Result<Message>)> {
+        if sync::is_essential() {
+            // In a callback that a connection waits for: a wait without an end would be for ever.
+            let text = "a callback that a connection waits for cannot wait without a deadline";
+            return self.try_next()?.ok_or_else(|| Error::new(ErrorKind::Misuse, text));
+        }
         self.receive(None)
     }
 

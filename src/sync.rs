@@ -47,6 +47,9 @@ pub(crate) enum Rank {
     Hooks,
     /// Events that wait for a listener.
     Events,
+    /// The TLS session of a stream: never held while the socket is read or written.
+    #[cfg_attr(not(feature = "tls"), allow(dead_code))]
+    Session,
     /// Host names that are being looked up.
     Lookups,
     /// A leaf: nothing is taken while it is held.
@@ -58,6 +61,8 @@ thread_local! {
     static HELD: Cell<u32> = const { Cell::new(0) };
     /// The connection that this thread belongs to, 0 for a thread of the program.
     static OWNER: Cell<u64> = const { Cell::new(0) };
+    /// Whether everything else of that connection waits for this thread.
+    static ESSENTIAL: Cell<bool> = const { Cell::new(false) };
 }
 
 #[derive(Debug)]
@@ -217,6 +222,17 @@ pub(crate) fn spawn(
 /// The connection whose thread this is, or 0 on a thread of the program.
 pub(crate) fn current_owner() -> u64 {
     OWNER.try_with(Cell::get).unwrap_or(0)
+}
+
+/// From now on this thread is one that its whole connection waits for.
+pub(crate) fn mark_essential() {
+    ESSENTIAL.with(|cell| cell.set(true));
+}
+
+/// Whether this is a thread that its whole connection waits for: nothing may make it wait without a
+/// limit.
+pub(crate) fn is_essential() -> bool {
+    ESSENTIAL.try_with(Cell::get).unwrap_or(false)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use super::handle::Connection;
 use crate::bell::Signal;
 use crate::clock;
 use crate::core::{Notice, Tap, Tapped};
-use crate::sync::Arc;
+use crate::sync::{self, Arc};
 
 /// Listening without a listener.
 impl Connection {
@@ -115,7 +115,9 @@ impl Iterator for Events {
     type Item = Notice;
 
     fn next(&mut self) -> Option<Notice> {
-        match self.tap.next(None) {
+        // A callback that a connection waits for takes what is there.
+        let deadline = sync::is_essential().then(|| clock::after(Duration::ZERO));
+        match self.tap.next(deadline) {
             Tapped::Notice(notice) => Some(notice),
             Tapped::Timeout | Tapped::Finished => None,
         }

@@ -21,6 +21,11 @@ impl Connection {
         matches!(self.status(), ConnectionStatus::Connected | ConnectionStatus::Draining)
     }
 
+    /// Whether the first connection is still being made, in the background.
+    pub fn is_connecting(&self) -> bool {
+        self.status() == ConnectionStatus::Connecting
+    }
+
     /// Whether the server was lost and another is being looked for.
     pub fn is_reconnecting(&self) -> bool {
         self.status() == ConnectionStatus::Reconnecting
@@ -52,7 +57,13 @@ impl Connection {
         self.core().life().present().map(|link| link.url.to_string())
     }
 
-    /// What the server in use, or the last one, said about itself.
+    /// Whether the connection to the server in use is over TLS; false while there is none.
+    pub fn is_tls(&self) -> bool {
+        self.core().life().present().is_some_and(|link| link.tls)
+    }
+
+    /// What the server in use, or the last one, said about itself. Over TLS, addresses and limits
+    /// that it said before the handshake do not count.
     pub fn server_info(&self) -> ServerInfo {
         (*self.core().info()).clone()
     }

@@ -1,9 +1,10 @@
 //! The callback thread: every call of every listener, one at a time, in the order of what happened.
 //!
 //! It holds no lock while a listener runs, so a listener may call anything. A panic is caught and
-//! counted; the first of each listener is told to `exception_occurred`. After `Closed` all
-//! listeners are dropped, which breaks cycles of a listener that holds its connection. Between the
-//! notices stand calls, of closures that wait for the end of a subscription and of barriers.
+//! counted; the first of each listener is told to `exception_occurred`. After `Closed` (which
+//! nobody is told of where nothing is to follow the program's own close) all listeners are dropped,
+//! which breaks cycles of a listener that holds its connection. Between the notices stand calls, of
+//! closures that wait for the end of a subscription and of barriers.
 //!
 //! What happens is also logged here, not where it is noticed: a logger is code of the program, and
 //! may well look at the connection or publish what it is given.
@@ -33,13 +34,15 @@ pub(super) fn run(core: &Arc<Core>) {
                 continue;
             }
         };
-        if !guarded(|| log(&notice)) {
+        let muted = core.hub.is_muted();
+        if !muted && !guarded(|| log(&notice)) {
             core.counters.panics.add(1);
         }
         for sink in core.hub.sinks(number) {
-            // An earlier listener may have removed this one.
+            // An earlier listener may have removed this one, or closed the connection.
             let id = sink.id();
-            let fine = !core.hub.has(id) || guarded(|| sink.call(core, &notice));
+            let told = core.hub.has(id) && !core.hub.is_muted();
+            let fine = !told || guarded(|| sink.call(core, &notice));
             // The listener may be dropped here, if it was removed meanwhile; apart from the call,
             // because a panic while another unwinds would end the process.
             if guarded(move || drop(sink)) && fine {
@@ -51,11 +54,7 @@ pub(super) fn run(core: &Arc<Core>) {
                 core.exception(Error::new(ErrorKind::UserPanic, text));
             }
         }
-        let is_end = matches!(
-            &notice,
-            Notice::Event(event) if matches!(event.kind(), ConnectionEventKind::Closed { .. })
-        );
-        if is_end {
+        if notice.is_end() {
             core.life.lock().closed_delivered = true;
             core.changed.notify_all();
             for sink in core.hub.take_sinks() {

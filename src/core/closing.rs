@@ -6,6 +6,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::config::RetryConnect;
 use super::life::ConnectionStatus;
 use super::shared::{Core, closed_error};
 use super::threads::Runs;
@@ -19,7 +20,8 @@ use crate::sync::Arc;
 const FAREWELL: Duration = Duration::from_secs(1);
 
 impl Core {
-    /// Starts the three threads and waits for the outcome of the first pass over the servers.
+    /// Starts the three threads and waits for the outcome of the first connect, unless it goes on
+    /// in the background.
     pub(crate) fn connect(self: &Arc<Self>) -> Result<()> {
         let started = self.start_threads();
         if let Err(error) = started {
@@ -28,9 +30,16 @@ impl Core {
             self.threads.wait_all(clock::after(self.config.close_timeout));
             return Err(error);
         }
-        // Each server may take its time-out; the deadline is for a fault of ours.
-        let servers = u32::try_from(self.life().pool.len()).unwrap_or(u32::MAX);
-        let patience = self.config.connect_timeout.saturating_mul(servers.saturating_mul(3));
+        // Each server may take its time-out; the deadline is for a fault of ours, or for a callback
+        // of the program that does not return.
+        let patience = match self.config.retry_connect {
+            Some(RetryConnect::InBackground) => return Ok(()),
+            Some(RetryConnect::Within(limit)) => limit,
+            None => {
+                let servers = u32::try_from(self.life().pool.len()).unwrap_or(u32::MAX);
+                self.config.connect_timeout.saturating_mul(servers.saturating_mul(3))
+            }
+        };
         let deadline = clock::after(patience.saturating_add(self.config.close_timeout));
         match self.wait_for_status_other_than(ConnectionStatus::Connecting, deadline) {
             ConnectionStatus::Closed => {
@@ -71,7 +80,12 @@ impl Core {
     /// Ends the connection; see [`Connection::close`](crate::Connection::close).
     pub(crate) fn close(&self) {
         let deadline = clock::after(self.config.close_timeout);
-        if self.begin_close() {
+        let began = self.begin_close();
+        // A callback of an outage: no server is there, and the thread ends when it returns.
+        if self.on_reader_thread() {
+            return;
+        }
+        if began {
             self.outbox.wait_written(clock::after(self.config.close_timeout / 2));
             // The server reads what was written, then closes; it gets a quarter of the time for it.
             self.half_close();
@@ -93,6 +107,9 @@ impl Core {
                 return false;
             }
             life.closing = true;
+            if self.config.no_events_after_close {
+                self.hub.mute();
+            }
         }
         self.changed.notify_all();
         self.outbox.close();
@@ -188,6 +205,7 @@ impl Core {
     /// [`Connection::wait_closed`](crate::Connection::wait_closed).
     pub(crate) fn wait_closed(&self, deadline: Instant) -> Result<Option<Error>> {
         let own = self.on_own_thread();
+        self.check_may_wait()?;
         let mut life = self.life();
         loop {
             // On a thread of the connection the delivery may be waiting for this very call.

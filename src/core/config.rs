@@ -4,6 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::choice::Deciders;
 use super::servers::PoolPolicy;
 use crate::auth::Authorization;
 use crate::outbox::OutboxConfig;
@@ -13,7 +14,19 @@ use crate::server_url::ServerUrl;
 use crate::subscriptions::PendingLimits;
 use crate::sync::Arc;
 use crate::trace::TraceFn;
-use crate::transport::TcpOptions;
+use crate::transport::{TcpOptions, TlsSettings};
+
+/// How a first connect goes on after it has failed; see
+/// [`OptionsBuilder::retry_on_failed_connect`](crate::OptionsBuilder::retry_on_failed_connect).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RetryConnect {
+    /// `connect` keeps trying for so long in all, then fails with the cause for each server.
+    Within(Duration),
+    /// `connect` returns at once with a connection in status
+    /// [`Connecting`](crate::ConnectionStatus::Connecting), which keeps trying.
+    InBackground,
+}
 
 /// The settings of one connection.
 #[derive(Debug, Clone)]
@@ -22,11 +35,17 @@ pub(crate) struct Config {
     pub(crate) servers: Vec<ServerUrl>,
     pub(crate) authorization: Authorization,
     pub(crate) pool: PoolPolicy,
+    /// None: one pass over the servers.
+    pub(crate) retry_connect: Option<RetryConnect>,
+    /// Callbacks of the program; the connection takes them out of here.
+    pub(crate) deciders: Deciders,
     /// False: the first loss ends the connection.
     pub(crate) reconnect: bool,
     pub(crate) connect_timeout: Duration,
     pub(crate) close_timeout: Duration,
     pub(crate) reconnect_wait: Duration,
+    /// The first attempt after a loss waits as after a full pass.
+    pub(crate) wait_before_reconnect: bool,
     pub(crate) reconnect_jitter: Duration,
     pub(crate) reconnect_jitter_tls: Duration,
     /// None: no keep-alive.
@@ -45,7 +64,11 @@ pub(crate) struct Config {
     pub(crate) headers: bool,
     pub(crate) no_responders: bool,
     pub(crate) fail_requests_on_disconnect: bool,
+    pub(crate) reconnect_on_lame_duck: bool,
+    pub(crate) no_events_after_close: bool,
+    pub(crate) disconnected_on_close: bool,
     pub(crate) tcp: TcpOptions,
+    pub(crate) tls: TlsSettings,
     pub(crate) watch: Watch,
 }
 

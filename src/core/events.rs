@@ -121,10 +121,7 @@ impl Queue {
     fn append(&mut self, number: u64, notice: Notice) {
         let carries = self.errors_carry || matches!(notice, Notice::Event(_));
         let skipped = if carries { std::mem::take(&mut self.skipped) } else { 0 };
-        self.finished = matches!(
-            &notice,
-            Notice::Event(event) if matches!(event.kind(), ConnectionEventKind::Closed { .. })
-        );
+        self.finished = notice.is_end();
         self.items.push_back((number, notice.with_skipped(skipped)));
     }
 
@@ -154,6 +151,8 @@ struct State<C> {
     taps: Vec<std::sync::Weak<Tap>>,
     /// `Closed` has been emitted: nothing follows it.
     closed: bool,
+    /// Nobody is told anything any more.
+    muted: bool,
 }
 
 impl<C> std::fmt::Debug for Hub<C> {
@@ -172,6 +171,7 @@ impl<C> Hub<C> {
             sinks: Vec::new(),
             taps: Vec::new(),
             closed: false,
+            muted: false,
         };
         Self { state: Mutex::new(Rank::Events, state), queued: Condvar::new() }
     }
@@ -179,7 +179,7 @@ impl<C> Hub<C> {
     /// Queues a notice. Returns how many notices were left out. After `Closed` nothing is queued.
     pub(crate) fn emit(&self, notice: &Notice) -> u64 {
         let mut state = self.state.lock();
-        if state.closed {
+        if state.closed || (state.muted && !notice.is_end()) {
             return 0;
         }
         let number = state.next;
@@ -196,6 +196,24 @@ impl<C> Hub<C> {
         drop(state);
         self.queued.notify_one();
         skipped
+    }
+
+    /// From now on nobody is told anything: what waits is thrown away, and iterators end. Only the
+    /// callback thread still gets `Closed`, to end by.
+    pub(crate) fn mute(&self) {
+        let mut state = self.state.lock();
+        state.muted = true;
+        if !state.closed {
+            state.callbacks = Queue::default();
+        }
+        for tap in state.taps.drain(..).filter_map(|tap| tap.upgrade()) {
+            tap.finish();
+        }
+    }
+
+    /// Whether nobody is to be told anything any more.
+    pub(crate) fn is_muted(&self) -> bool {
+        self.state.lock().muted
     }
 
     /// Queues a call behind the notices that were emitted before. After `Closed` it is given back.
@@ -279,7 +297,7 @@ impl<C> Hub<C> {
             bell: OnceLock::new(),
         });
         let mut state = self.state.lock();
-        if state.closed {
+        if state.closed || state.muted {
             tap.queue.lock().finished = true;
         } else {
             state.taps.push(Arc::downgrade(&tap));
@@ -311,6 +329,14 @@ impl Tap {
         queue.push(number, notice);
         self.ring(queue);
         self.queued.notify_one();
+    }
+
+    /// Nothing comes any more, and what waits is thrown away.
+    fn finish(&self) {
+        let mut queue = self.queue.lock();
+        *queue = Queue { finished: true, ..Queue::default() };
+        self.queued.notify_all();
+        self.ring(queue);
     }
 
     /// Lets go of the queue, then rings if there is something in it, or nothing follows.

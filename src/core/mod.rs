@@ -11,7 +11,8 @@
 //! ```
 //!
 //! Three threads a connection: *reader*, *flusher*, *callback*. The first two never run code of the
-//! program, except that the reader runs the two calls for debugging of `watch.rs`; credentials of
+//! program, except that the reader asks the callbacks of `choice.rs` in an outage and runs the two
+//! calls for debugging of `watch.rs`; credentials of
 //! the program are asked on a fourth, short-lived one. The order of locks is that of
 //! [`crate::sync::Rank`]; no lock is held during socket IO, name resolution, code of the program or
 //! a join.
@@ -20,15 +21,19 @@ mod asking;
 mod attempt;
 mod barrier;
 mod callbacks;
+mod choice;
 mod closing;
 mod config;
+mod departure;
 mod draining;
 mod events;
 mod flusher;
+mod handover;
 mod hooks;
 mod keepalive;
 mod life;
 mod notice;
+mod outage;
 mod reader;
 mod receive;
 mod servers;
@@ -37,6 +42,9 @@ mod threads;
 mod traffic;
 mod watch;
 
+pub(crate) use choice::Deciders;
+pub use choice::{PoolServer, SelectedServer, ServerChoice};
+pub use config::RetryConnect;
 pub(crate) use config::{Config, Watch};
 pub use events::ListenerId;
 pub(crate) use events::{Tap, Tapped};

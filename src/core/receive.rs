@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::flusher::is_wait;
+use super::departure::Departure;
 use super::keepalive::{Idle, KeepAlive};
 use super::life::Link;
 use super::notice::{ConnectionEventKind, ErrorNotice};
@@ -15,11 +15,20 @@ use crate::protocol::{Delivery, Parser, ServerInfoUpdate, ServerOp};
 use crate::server_error::{RefusedOperation, ServerError, ServerErrorKind};
 use crate::subscriptions::{ConsumerView, EndReason, Routed, Router, Subscriber, Target};
 use crate::sync::Arc;
+use crate::transport::is_wait;
 
 /// Reads until the connection ends, and says why. What the server said with `-ERR` is the cause,
 /// not the end of the stream that follows it.
 pub(super) fn receive(core: &Core, link: &Link, parser: Parser) -> Error {
-    let mut receiver = Receiver { core, link, parser, router: Router::new(), last_word: None };
+    let mut receiver = Receiver {
+        core,
+        link,
+        parser,
+        router: Router::new(),
+        last_word: None,
+        departure: None,
+        news: true,
+    };
     let end = receiver.run();
     receiver.router.flush();
     match receiver.last_word {
@@ -35,6 +44,10 @@ struct Receiver<'a> {
     router: Router,
     /// The last `-ERR` after which the server closes.
     last_word: Option<ServerError>,
+    /// The server is being left.
+    departure: Option<Departure>,
+    /// Something was said since it was last asked whether to leave.
+    news: bool,
 }
 
 impl Receiver<'_> {
@@ -47,15 +60,32 @@ impl Receiver<'_> {
             if let Err(error) = self.handle_all() {
                 return error;
             }
-            match self.link.stream.read(self.parser.space(), wait) {
+            // Here, not where the INFO is handled: the handshake may have brought the news too.
+            if std::mem::take(&mut self.news) && self.departure.is_none() {
+                self.departure = Departure::begin(self.core);
+            }
+            let mut slice = wait;
+            if let Some(departure) = &self.departure {
+                match departure.left(self.core) {
+                    Some(left) => slice = Some(wait.map_or(left, |wait| wait.min(left))),
+                    None => return departure.cause(),
+                }
+            }
+            match self.link.stream.read(self.parser.space(), slice) {
                 Ok(0) => return Error::new(ErrorKind::Io, "the server closed the connection"),
                 Ok(count) => {
+                    if self.link.stream.asks_for_write() {
+                        self.core.outbox.write_held_back();
+                    }
                     self.parser.filled(count);
                     keep_alive.bytes_arrived();
                     idle_since = Instant::now();
                     wait = interval;
                 }
                 Err(error) if is_wait(&error) => {
+                    if self.link.stream.asks_for_write() {
+                        self.core.outbox.write_held_back();
+                    }
                     let Some(interval) = interval else { continue };
                     let left = interval.saturating_sub(idle_since.elapsed());
                     // A signal, or a kernel that is early, ends the wait but not the interval.
@@ -191,7 +221,8 @@ impl Receiver<'_> {
         }
     }
 
-    fn info(&self, update: ServerInfoUpdate) {
+    fn info(&mut self, update: ServerInfoUpdate) {
+        self.news = true;
         self.core.info_changed(self.link, update);
     }
 

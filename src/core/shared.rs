@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use super::asking::Asking;
+use super::choice::{Deciders, PoolServer};
 use super::config::Config;
 use super::events::Hub;
 use super::hooks::Hooks;
@@ -23,9 +24,10 @@ use crate::outcome::Barrier;
 use crate::protocol::ServerInfo;
 use crate::random::{self, Random};
 use crate::server_error::ServerError;
+use crate::server_url::ServerUrl;
 use crate::statistics::{Counters, Statistics};
 use crate::subscriptions::{Inbox, Registry, Requests};
-use crate::sync::{Arc, Condvar, Mutex, MutexGuard, Rank, Weak, current_owner};
+use crate::sync::{self, Arc, Condvar, Mutex, MutexGuard, Rank, Weak, current_owner};
 use crate::transport::{Cancel, Connector};
 
 /// One connection.
@@ -34,6 +36,8 @@ pub(crate) struct Core {
     pub(crate) id: u64,
     pub(crate) config: Config,
     pub(crate) connector: Box<dyn Connector>,
+    /// The callbacks that are asked for a decision, until the end.
+    pub(super) deciders: Mutex<Deciders>,
     /// Cuts off an attempt to connect.
     pub(crate) cancel: Arc<Cancel>,
     /// The call to the credentials of the program, while there is one.
@@ -66,13 +70,14 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 impl Core {
     /// A connection that nothing runs yet, with one counted handle.
-    pub(crate) fn new(config: Config, connector: Box<dyn Connector>) -> Result<Arc<Self>> {
+    pub(crate) fn new(mut config: Config, connector: Box<dyn Connector>) -> Result<Arc<Self>> {
         let mut random = Random::new()?;
         let pool = Pool::new(config.servers.clone(), config.pool.clone(), &mut || random.draw());
         let inbox = format!("{}.{}.", config.inbox_prefix, random::unique()?);
         Ok(Arc::new(Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             connector,
+            deciders: Mutex::new(Rank::Leaf, std::mem::take(&mut config.deciders)),
             cancel: Arc::new(Cancel::new()),
             asking: Asking::new(),
             life: Mutex::new(Rank::Life, Life::new(pool, random)),
@@ -118,6 +123,20 @@ impl Core {
         current_owner() == self.id
     }
 
+    /// Whether the calling thread is the reader, in a callback that it asks.
+    pub(crate) fn on_reader_thread(&self) -> bool {
+        self.on_own_thread() && sync::is_essential()
+    }
+
+    /// Refuses to wait for the connection where the connection waits for the caller.
+    pub(super) fn check_may_wait(&self) -> Result<()> {
+        if self.on_reader_thread() {
+            let text = "the connection waits for this callback, which must not wait for it";
+            return Err(Error::new(ErrorKind::Misuse, text));
+        }
+        Ok(())
+    }
+
     // Looking
 
     pub(crate) fn life(&self) -> MutexGuard<'_, Life> {
@@ -143,6 +162,24 @@ impl Core {
         )
     }
 
+    pub(crate) fn server_pool(&self) -> Vec<PoolServer> {
+        let life = self.life.lock();
+        let in_use = life.present().map(|link| link.url.clone());
+        life.pool.list(in_use.as_ref())
+    }
+
+    /// Puts other servers in place of all; see
+    /// [`Connection::set_server_pool`](crate::Connection::set_server_pool).
+    pub(crate) fn set_server_pool(&self, urls: Vec<ServerUrl>) -> Result<()> {
+        let mut life = self.life.lock();
+        if life.closing || life.status == ConnectionStatus::Closed {
+            return Err(closed_error(life.close_cause.as_ref()));
+        }
+        let Life { pool, random, .. } = &mut *life;
+        pool.replace(urls, &mut || random.draw());
+        Ok(())
+    }
+
     /// Waits until the connection has that status; the error tells time-out and closed apart.
     pub(crate) fn wait_for_status(
         &self,
@@ -154,6 +191,7 @@ impl Core {
             if life.status == status {
                 return Ok(());
             }
+            self.check_may_wait()?;
             if life.status == ConnectionStatus::Closed {
                 return Err(closed_error(life.close_cause.as_ref()));
             }

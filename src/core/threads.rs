@@ -1,9 +1,9 @@
 //! The threads of one connection: who runs, and waiting until they have ended.
 //!
-//! `reader` and `flusher` never run code of the program; `callback`, the dispatchers and the
-//! short-lived `creds` do, so the first two always end soon after they are told to, the others when
-//! the program's code returns.
-//! Only threads that have ended are joined, so a join never waits.
+//! `reader` and `flusher` do not run code of the program (but for the callbacks that the reader
+//! asks in an outage); `callback`, the dispatchers and the short-lived `creds` do, so the first two
+//! end soon after they are told to, the others when the program's code returns. Only threads that
+//! have ended are joined, so a join never waits.
 
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -73,6 +73,9 @@ impl Threads {
         let running = Running { threads: Arc::clone(self), runs };
         // If the thread cannot be started the closure is dropped, and `running` counts it out.
         let handle = sync::spawn(name, owner, move || {
+            if runs == Runs::Own {
+                sync::mark_essential();
+            }
             let _running = running;
             body();
         })?;

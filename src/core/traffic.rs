@@ -272,6 +272,7 @@ impl Core {
                 let text = "the connection was lost while it drained";
                 return Err(Error::new(ErrorKind::Disconnected, text));
             }
+            self.check_may_wait()?;
             if Instant::now() >= deadline {
                 let text = format!("the connection is {}", life.status);
                 return Err(Error::new(ErrorKind::Timeout, text));

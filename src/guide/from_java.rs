@@ -41,6 +41,9 @@
 //! | `Connection.getStatistics()` | [`statistics`](crate::Connection::statistics) |
 //! | `Connection.RTT()` | [`rtt`](crate::Connection::rtt) |
 //! | `Connection.createInbox()` | [`new_inbox`](crate::Connection::new_inbox) |
+//! | `Nats.connectReconnectOnConnect(options)`, `Nats.connectAsynchronously(options, true)` | [`retry_on_failed_connect`](crate::OptionsBuilder::retry_on_failed_connect), within a limit or in the background; the first success is `Connected` |
+//! | `ReconnectDelayHandler` | [`reconnect_delay`](crate::OptionsBuilder::reconnect_delay) |
+//! | `ServerPool` | [`select_server`](crate::OptionsBuilder::select_server), [`set_server_pool`](crate::Connection::set_server_pool) |
 //! | `Connection.forceReconnect()` | [`force_reconnect`](crate::Connection::force_reconnect), which returns at once |
 //! | `addConnectionListener`, `removeConnectionListener` | [`add_connection_listener`](crate::Connection::add_connection_listener), [`remove_listener`](crate::Connection::remove_listener) |
 //! | `Message.getData()`, `getSubject()`, `getReplyTo()` | [`payload`](crate::Message::payload), [`subject`](crate::Message::subject), [`reply`](crate::Message::reply) |

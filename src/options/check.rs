@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::core::Config;
+use crate::core::{Config, RetryConnect};
 use crate::error::{Error, ErrorKind, Result};
 use crate::outbox::{OutboxPolicy, ReconnectBuffer};
 use crate::protocol::check_inbox_prefix;
@@ -32,6 +32,14 @@ pub(crate) fn check(config: &Config) -> Result<()> {
         if value > LONGEST {
             return bad(format!("{name} is longer than ten years"));
         }
+    }
+    if config.retry_connect == Some(RetryConnect::Within(Duration::ZERO)) {
+        return bad("retry_on_failed_connect: within zero time nothing can be retried".to_owned());
+    }
+    if config.reconnect_on_lame_duck && !config.reconnect {
+        let text =
+            "reconnect_on_lame_duck needs reconnecting, which max_reconnects(0) switches off";
+        return bad(text.to_owned());
     }
     let sizes = [
         ("outbox_size", config.outbox.limit),
@@ -64,6 +72,7 @@ pub(crate) fn check(config: &Config) -> Result<()> {
         return bad("name holds a NUL, which a thread name cannot hold".to_owned());
     }
     config.authorization.check()?;
+    config.tls.check()?;
     check_inbox_prefix(&config.inbox_prefix)?;
     let (prefix, line) = (config.inbox_prefix.len(), config.outbox.control_line);
     if prefix.saturating_add(AROUND_PREFIX) > line {

@@ -11,15 +11,18 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::quote;
 use crate::server_url::ServerUrl;
 
-/// Variables that will set the option named.
-const LATER: &[(&str, &str)] = &[
+/// Variables whose option is not in this build.
+const MISSING: &[(&str, &str)] = &[
     #[cfg(not(feature = "nkeys"))]
     ("NATS_CREDS", "OptionsBuilder::credentials_file of the feature nkeys"),
     #[cfg(not(feature = "nkeys"))]
     ("NATS_NKEY", "OptionsBuilder::nkey_file of the feature nkeys"),
-    ("NATS_CERT", "OptionsBuilder::client_certificate_files"),
-    ("NATS_KEY", "OptionsBuilder::client_certificate_files"),
-    ("NATS_CA", "OptionsBuilder::root_certificates_file"),
+    #[cfg(not(feature = "tls"))]
+    ("NATS_CERT", "OptionsBuilder::client_certificate_files of the feature tls"),
+    #[cfg(not(feature = "tls"))]
+    ("NATS_KEY", "OptionsBuilder::client_certificate_files of the feature tls"),
+    #[cfg(not(feature = "tls"))]
+    ("NATS_CA", "OptionsBuilder::root_certificates_file of the feature tls"),
 ];
 
 /// Options from the environment.
@@ -77,9 +80,9 @@ fn apply(
             Err(_) => Err(bad(format!("{name} is not UTF-8"))),
         },
     };
-    for (name, method) in LATER {
+    for (name, method) in MISSING {
         if read(name)?.is_some() {
-            return Err(bad(format!("{name} is not supported yet; it will be {method}")));
+            return Err(bad(format!("{name} cannot be used in this build; it needs {method}")));
         }
     }
     if read("NATS_SOCKS_PROXY")?.is_some() {
@@ -103,6 +106,17 @@ fn apply(
         if let Some(path) = read("NATS_NKEY")? {
             builder = builder.nkey_file(path);
         }
+    }
+    #[cfg(feature = "tls")]
+    {
+        if let Some(path) = read("NATS_CA")? {
+            builder = builder.root_certificates_file(path);
+        }
+        builder = match (read("NATS_CERT")?, read("NATS_KEY")?) {
+            (None, None) => builder,
+            (Some(certificate), Some(key)) => builder.client_certificate_files(certificate, key),
+            _ => return Err(bad("NATS_CERT and NATS_KEY are only set together".to_owned())),
+        };
     }
     builder = login(builder, read("NATS_USER")?, read("NATS_PASSWORD")?, read("NATS_TOKEN")?)?;
     if let Some(text) = read("NATS_TIMEOUT")? {
@@ -246,9 +260,8 @@ mod tests {
             ("NATS_SOCKS_PROXY", &[("NATS_SOCKS_PROXY", "joe:hunter2@proxy")]),
             ("NATS_CONTEXT", &[("NATS_CONTEXT", "dev")]),
             ("nkey_file", &[("NATS_CREDS", "/hunter2"), ("NATS_NKEY", "/hunter2")]),
-            ("client_certificate_files", &[("NATS_CERT", "/hunter2")]),
-            ("NATS_KEY", &[("NATS_KEY", "/hunter2")]),
-            ("root_certificates_file", &[("NATS_CA", "/hunter2")]),
+            ("NATS_KEY", &[("NATS_CERT", "/hunter2")]),
+            ("NATS_CERT", &[("NATS_KEY", "/hunter2")]),
         ];
         for (part, variables) in cases {
             let error = from(variables).expect_err(part);

@@ -1,8 +1,8 @@
 //! What a connection is to be.
 //!
 //! `builder` is the beginning and the end of the builder; the setters stand by subject in
-//! `servers`, `authorization`, `signing`, `reconnecting`, `sizes`, `sockets`, `wire`, `listening`
-//! and `watching`; `check` refuses what cannot be used; `made` holds the result and connects.
+//! `servers`, `authorization`, `signing`, `reconnecting`, `sizes`, `sockets`, `wire`, `tls`,
+//! `listening` and `watching`; `check` refuses what cannot be used; `made` holds the result and connects.
 //!
 //! Options from text: `properties` applies a properties file (`property_text` reads it,
 //! `property_keys` says what each key does), `environment` the variables of the process;
@@ -19,15 +19,15 @@ mod properties;
 mod property_keys;
 mod property_text;
 mod reconnecting;
-mod server_list;
 mod servers;
 #[cfg(feature = "nkeys")]
 mod signing;
 mod sizes;
 mod sockets;
+#[cfg(feature = "tls")]
+mod tls;
 mod watching;
 mod wire;
 
 pub use self::builder::{OptionsBuilder, connect};
 pub use self::made::Options;
-pub use self::server_list::ServerList;

@@ -64,9 +64,18 @@ pub(super) enum Phase {
     /// The subscriptions are being announced: control frames are kept, nothing is written.
     Opening,
     Up,
+    /// What is there is still written; what is published waits for the next connection.
+    Leaving,
     /// What is there is still written, nothing is added.
     Closing,
     Closed,
+}
+
+impl Phase {
+    /// Whether batches are written.
+    pub(super) fn writes(self) -> bool {
+        matches!(self, Self::Up | Self::Leaving | Self::Closing)
+    }
 }
 
 /// What the outbox has counted.
@@ -108,6 +117,8 @@ pub(super) struct State {
     /// Publishing is refused: the connection drains.
     pub(super) draining: bool,
     pub(super) pending: Frames,
+    /// What was published while leaving.
+    pub(super) later: Frames,
     pub(super) taken: Frames,
     pub(super) urgent: Vec<u8>,
     pub(super) pongs: PongLine,
@@ -144,7 +155,7 @@ impl Batch {
         if self.urgent.is_empty() { self.frames.front(self.length) } else { &self.urgent }
     }
 
-    /// So many of `bytes` were given to the kernel.
+    /// So many of `bytes` were taken by the stream.
     pub(crate) fn wrote(&mut self, count: usize) {
         if self.urgent.is_empty() {
             self.frames.advance(count);
@@ -154,8 +165,9 @@ impl Batch {
         }
     }
 
+    /// Nothing is left to write, not even what the stream holds back.
     pub(crate) fn is_done(&self) -> bool {
-        self.urgent.is_empty() && self.length == 0
+        self.urgent.is_empty() && self.length == 0 && !self.stream.holds_back()
     }
 }
 
@@ -172,6 +184,7 @@ impl Outbox {
             limits: ServerLimits { max_payload: 0, headers: true },
             draining: false,
             pending: Frames::new(),
+            later: Frames::new(),
             taken: Frames::new(),
             urgent: Vec::new(),
             pongs: PongLine::new(),
@@ -217,12 +230,20 @@ impl Outbox {
 impl State {
     /// Nothing waits to be written.
     pub(super) fn is_empty(&self) -> bool {
-        self.pending.is_empty() && self.taken.is_empty() && self.urgent.is_empty()
+        self.pending.is_empty()
+            && self.taken.is_empty()
+            && self.urgent.is_empty()
+            && !self.holds_back()
+    }
+
+    /// The stream has taken bytes, or has some of its own, that the kernel does not have yet.
+    pub(super) fn holds_back(&self) -> bool {
+        self.stream.as_ref().is_some_and(|stream| stream.holds_back())
     }
 
     /// Takes the turn with the next batch, if nobody has it and there is something to write.
     pub(super) fn take_batch(&mut self) -> Option<Batch> {
-        if self.writing || self.broken || !matches!(self.phase, Phase::Up | Phase::Closing) {
+        if self.writing || self.broken || !self.phase.writes() {
             return None;
         }
         let stream = self.stream.clone()?;
@@ -241,7 +262,8 @@ impl State {
             if self.taken.is_empty() {
                 std::mem::swap(&mut self.taken, &mut self.pending);
             }
-            if self.taken.is_empty() {
+            // Without a frame it is a batch of nothing: the write goes on with what is held back.
+            if self.taken.is_empty() && !batch.stream.holds_back() {
                 return None;
             }
             let (length, pings) = self.taken.cut(BATCH_MOST);
@@ -284,6 +306,7 @@ impl State {
             self.torn += 1;
         }
         self.pending.drain(&mut kept, is_message);
+        self.later.drain(&mut kept, is_message);
         (self.bytes, self.messages) = kept.totals();
         self.pending = kept;
         self.urgent.clear();

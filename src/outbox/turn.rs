@@ -50,6 +50,12 @@ impl Outbox {
         if state.is_empty() { None } else { self.turn(&mut state, Urgency::Now) }
     }
 
+    /// Has the flusher write what the stream holds back by itself.
+    pub(crate) fn write_held_back(&self) {
+        let mut state = self.state.lock();
+        self.wake_flusher(&mut state);
+    }
+
     pub(super) fn wake_flusher(&self, state: &mut State) {
         if state.flusher_sleeps {
             state.flusher_sleeps = false;

@@ -141,6 +141,16 @@ impl ServerInfo {
         self.nonce.as_deref()
     }
 
+    /// Forgets what was said before TLS and could lead us astray, should another than the server
+    /// have said it: addresses, limits, and that the server leaves. It says them again over TLS.
+    ///
+    /// The nonce is kept, for it is said only once: a false one makes the login fail, no more.
+    pub(crate) fn forget_unproven(&mut self) {
+        self.connect_urls.clear();
+        self.max_payload = 0;
+        self.lame_duck = false;
+    }
+
     /// Takes over the fields that the update carries.
     pub(crate) fn merge(&mut self, update: ServerInfoUpdate) {
         fn take<T>(field: &mut T, update: Option<T>) {

@@ -208,9 +208,15 @@ impl Parser {
     }
 
     /// Whether no byte waits to be parsed: none of a line, and none of a message.
-    #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.start == self.end && self.body.is_none()
+    }
+
+    /// Whether the next operation is an INFO, and all of it is there.
+    pub(crate) fn holds_info(&self) -> bool {
+        let unread = self.unread();
+        let begins = unread.get(..5).is_some_and(|word| word.eq_ignore_ascii_case(b"INFO "));
+        begins && self.body.is_none() && memchr::memchr(b'\n', unread).is_some()
     }
 
     /// Whether the next read goes directly into the message that is being filled.

@@ -24,6 +24,6 @@ pub use consumer::{
 pub(crate) use delivery::deliver;
 pub(crate) use mailbox::{Empty, Rest};
 pub(crate) use registry::Registry;
-pub(crate) use requests::{Requests, Slot};
+pub(crate) use requests::{Mark, Requests, Slot};
 pub(crate) use router::{Routed, Router};
 pub(crate) use subscriber::{Inbox, Item, Subscriber, Target, end_inbox};

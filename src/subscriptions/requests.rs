@@ -120,6 +120,11 @@ impl Requests {
         self.fail_slots(error, |slot| slot.token < mark.0);
     }
 
+    /// Whether a request that was made before the mark still waits.
+    pub(crate) fn wait_before(&self, mark: Mark) -> bool {
+        self.state.lock().waiting.values().any(|slot| slot.token < mark.0)
+    }
+
     fn fail_slots(&self, error: &Error, wanted: impl Fn(&Slot) -> bool) {
         let failed: Vec<_> = {
             let mut state = self.state.lock();

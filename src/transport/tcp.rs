@@ -235,7 +235,10 @@ impl Stream for TcpStream {
     fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         assert_unlocked("writing to a socket");
         let part = bytes.get(..WRITE_MOST).unwrap_or(bytes);
-        self.socket.send_with_flags(part, NO_SIGNAL)
+        match self.socket.send_with_flags(part, NO_SIGNAL) {
+            Ok(0) if !part.is_empty() => Err(io::ErrorKind::WriteZero.into()),
+            outcome => outcome,
+        }
     }
 
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {

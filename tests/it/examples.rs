@@ -128,7 +128,7 @@ fn folder() -> &'static Path {
             let name = profile.file_name().and_then(|name| name.to_str()).expect("a profile");
             let built = Command::new(cargo)
                 .current_dir(env!("CARGO_MANIFEST_DIR"))
-                .args(["build", "--quiet", "--examples", "--all-features", "--locked"])
+                .args(["build", "--quiet", "--examples", "--features", "testing", "--locked"])
                 .args(["--profile", if name == "debug" { "dev" } else { name }])
                 .arg("--target-dir")
                 .arg(profile.parent().expect("the target folder"))
@@ -439,6 +439,48 @@ fn a_drain_handles_what_had_arrived() {
 fn a_harness_tests_a_service_through_faults() {
     let lines = run("harness", &[]);
     assert_eq!(lines, ["400 of 400 answers were right", "3 losses survived", "3 losses survived"]);
+}
+
+#[test]
+fn retry_connect_works_before_its_server_is_there() {
+    let lines = run("retry_connect", &[]);
+    assert_eq!(count(&lines, "connect returned: connecting"), 1, "{lines:?}");
+    assert!(count(&lines, "connecting nats: reconnect failed") >= 2, "{lines:?}");
+    assert_eq!(count(&lines, "greet.joe: hello"), 1, "{lines:?}");
+    assert!(lines.iter().any(|line| line.contains(OPENED)), "{lines:?}");
+    assert!(lines.last().unwrap().contains(CLOSED), "{lines:?}");
+}
+
+#[test]
+fn retry_connect_finds_a_real_server_that_starts_later() {
+    let mut server = NatsServer::start_plain();
+    server.kill();
+    let example = Example::start("retry_connect", &["--server", &server.url()]);
+    example.wait_lines("connecting nats: reconnect failed", 2);
+    server.restart();
+    example.wait_lines("greet.joe: hello", 1);
+    example.terminate();
+    assert!(example.finish().last().unwrap().contains(CLOSED));
+}
+
+#[test]
+fn server_pool_prefers_one_server_and_then_has_another_pool() {
+    let lines = run("server_pool", &[]);
+    let used: Vec<&str> = lines
+        .iter()
+        .filter_map(|line| line.strip_prefix("pool: ")?.strip_suffix(", failed 0, in use"))
+        .collect();
+    let [first, second, third] = used[..] else { panic!("{lines:?}") };
+    assert!(first != second && second != third && first != third, "{lines:?}");
+    assert_eq!(count(&lines, &format!("pool: {first}, failed 3")), 1, "{lines:?}");
+    assert_eq!(count(&lines, &format!("still on {second}")), 1, "{lines:?}");
+    assert_eq!(count(&lines, "pool: "), 5, "{lines:?}");
+    assert_legal(&lines);
+
+    let cluster = Cluster::start(2);
+    let servers = cluster.urls().join(",");
+    let lines = run("server_pool", &["--server", &servers, "--for", "0.1"]);
+    assert!(count(&lines, "pool: ") >= 2, "{lines:?}");
 }
 
 #[test]

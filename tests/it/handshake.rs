@@ -279,11 +279,8 @@ fn ping_ok_and_a_second_info_between_connect_and_pong_are_taken_in() {
 }
 
 #[test]
-fn a_server_that_requires_tls_is_told_apart() {
+fn a_server_without_tls_is_told_apart_where_tls_is_wanted() {
     within(LONG, "tls", || {
-        let info = json!({"server_id": "S", "tls_required": true}).to_string();
-        let script = vec![Step::SendInfo(info), Step::Silence];
-        fails_early("tls_required", script, &[ErrorKind::Tls], "TLS");
         let server = ScriptedServer::once(Step::healthy());
         let url = server.url().replace("nats://", "tls://");
         let (error, _) = cause(options(&url).connect_timeout(LONG));

@@ -16,6 +16,8 @@ mod authorization;
 mod callbacks;
 mod conformance;
 mod corpus;
+#[cfg(feature = "testing")]
+mod departure;
 mod embedded;
 #[cfg(feature = "testing")]
 mod endings;
@@ -43,4 +45,8 @@ mod request_many;
 mod secrets;
 mod support;
 mod tidy;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(feature = "tls")]
+mod tls_throughput;
 mod torn;

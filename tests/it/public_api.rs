@@ -23,10 +23,11 @@ use nats_blocking::{
     ConnectionListener, ConnectionStatus, Consumer, ConsumerStatus, ConsumerView, Credentials,
     Dispatcher, Drain, EndReason, Error, ErrorKind, ErrorListener, ErrorNotice, Events, Gather,
     HeaderIter, Headers, IntoIter, Iter, ListenerId, Login, Message, Notice, Options,
-    OptionsBuilder, OutboxPolicy, PendingLimits, PendingReply, ReadListener, ReadOperation,
-    ReconnectBuffer, RefusedOperation, Replies, ResolveMode, Result, ServerError, ServerErrorKind,
-    ServerInfo, ServerList, SetIter, SetKey, Statistics, Status, Subscription, SubscriptionEnd,
-    SubscriptionSet, TimeoutIter, TraceStep, TraceStepKind, TryIter, WeakConnection,
+    OptionsBuilder, OutboxPolicy, PendingLimits, PendingReply, PoolServer, ReadListener,
+    ReadOperation, ReconnectBuffer, RefusedOperation, Replies, ResolveMode, Result, RetryConnect,
+    SelectedServer, ServerChoice, ServerError, ServerErrorKind, ServerInfo, ServerList, SetIter,
+    SetKey, Statistics, Status, Subscription, SubscriptionEnd, SubscriptionSet, TimeoutIter,
+    TraceStep, TraceStepKind, TryIter, WeakConnection,
 };
 
 use crate::support::source::Source;
@@ -62,12 +63,14 @@ fn asserted() -> Vec<&'static str> {
     names.extend(every!([ConnectAttempt, TraceStep, TraceStepKind]: Plain + Clone));
     names.extend(every!([SubscriptionEnd, EndReason]: Plain + Clone));
     names.extend(every!([Challenge, Login]: Plain + Clone));
+    names.extend(every!([PoolServer, ServerChoice, SelectedServer]: Plain + Clone));
     names.extend(every!([ReadOperation<'static>]: Plain + Copy + Display));
     names.extend(every!([Error, ServerError]: Plain + Clone + StdError));
     // Small values to decide by.
     names.extend(every!([
         ErrorKind, ConnectionStatus, ConsumerStatus, RefusedOperation, ListenerId, OutboxPolicy,
-        ReconnectBuffer, PendingLimits, ResolveMode,
+        ReconnectBuffer, PendingLimits, ResolveMode, RetryConnect,
+        TlsVersion,
     ]: Plain + Copy + Eq + Hash));
     names.extend(every!([ServerErrorKind]: Plain + Clone + Eq + Hash));
     names.extend(every!([SetKey]: Plain + Copy + Eq + Hash));

@@ -47,6 +47,11 @@ const NO_EXAMPLE: &[(&str, &str)] = &[
     ("ConsumerStatus", "`Consumer::status` gives it; its variants say it all"),
     ("ConsumerView", "a listener gets it; it is used like any `Consumer`"),
     ("Events", "`Connection::events` gives it, and has an example"),
+    (
+        "PoolServer",
+        "`Connection::server_pool` and a choice give it, in the example of `select_server`",
+    ),
+    ("ServerChoice", "the closure of `select_server` gets it, in the example there"),
     ("EndReason", "`SubscriptionEnd::reason` gives it, in the example of `on_closed`"),
     ("SetIter", "`SubscriptionSet::iter` gives it; a `for` loop uses it"),
     ("SetKey", "`SubscriptionSet::add` gives it, in the example there"),

@@ -14,7 +14,6 @@ use crate::support::jwt::{Account, Key, creds};
 use crate::support::own_process::in_own_process;
 use crate::support::ports;
 use crate::support::scripted::{Afterwards, ScriptedServer, Step};
-use crate::support::wait::Gate;
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -221,6 +220,8 @@ fn no_secret_is_ever_shown() {
         failed_connects();
         bad_urls();
         bad_credentials();
+        #[cfg(feature = "tls")]
+        bad_certificates();
         let shown = SHOWN.lock().unwrap().to_ascii_lowercase();
         // That the net catches anything at all.
         assert!(shown.contains("authorization violation") && shown.contains("debug nats_blocking"));
@@ -348,7 +349,7 @@ fn failed_connects() {
     let [user, password, token] = CANARIES;
     let refused = ports::listen().local_addr().unwrap();
     let tls = Step::SendInfo("{\"tls_required\":true}".to_owned());
-    let server = ScriptedServer::always(vec![tls, Step::Wait(Gate::new())]);
+    let server = ScriptedServer::always(vec![tls, Step::Close]);
     for url in [
         format!("{}{refused}", user_info(user, password)),
         format!("nats://{token}@{refused}"),
@@ -360,6 +361,29 @@ fn failed_connects() {
         show_error(&error);
     }
     drop(server.take_failures());
+}
+
+/// Certificates and keys that cannot be used, with secrets in them.
+#[cfg(feature = "tls")]
+fn bad_certificates() {
+    let [_, password, token] = CANARIES;
+    let key = format!("-----BEGIN PRIVATE KEY-----\n{token}\n-----END PRIVATE KEY-----\n");
+    let torn = format!("-----BEGIN PRIVATE KEY-----\n{token}!\n");
+    let locked = key.replace("PRIVATE", "ENCRYPTED PRIVATE");
+    let new = || Options::builder().server("tls://127.0.0.1:1");
+    for builder in [
+        new().client_certificate(token, key.as_str()),
+        new().client_certificate(key.replace("PRIVATE KEY", "CERTIFICATE"), key.as_str()),
+        new().client_certificate("", torn.as_str()),
+        new().client_certificate("", locked),
+        new().client_certificate_pkcs12(torn.as_str(), password),
+        new().client_certificate_pkcs12_file("/nowhere", password),
+        new().root_certificates(torn),
+        new().root_certificates(key.replace("PRIVATE KEY", "CERTIFICATE")),
+    ] {
+        show_debug(&builder);
+        show_error(&builder.connect().unwrap_err());
+    }
 }
 
 /// URLs that cannot be read, with secrets wherever a person may have put them.

@@ -16,21 +16,24 @@ use crate::support::source::{FoundPath, Source};
 ///
 /// Facades (`mod.rs`) are not listed: they hold docs, `mod` and `use` only.
 const LAYERS: &str = "
-    .               server_error error server_url statistics clock sync trace outcome random bell
-    protocol        subject headers message info op connect parser handshake
+    .               server_error error server_url server_list statistics clock sync trace outcome
+    .               random bell
+    protocol        subject headers message info tls_policy op connect parser handshake
     .               read_listener
     auth            secret nkey jwt creds login sign ways
-    transport       stream resolve tcp
+    transport       stream resolve tcp no_tls
+    transport/tls   pem explain session settings stream
     subscriptions   consumer mailbox subscriber requests registry router delivery
     outbox          frames pongs state turn append phases
-    core            notice events hooks keepalive servers threads asking config life
-    core            shared watch barrier traffic flusher attempt receive reader callbacks closing
-    core            draining
-    connection      handle publish looking events
-    .               drain request subscription subscription_set request_many dispatcher listener
-    options         server_list check made builder authorization signing servers reconnecting
-    options         sizes sockets wire listening watching durations property_text property_keys
-    options         properties environment
+    core            notice events hooks keepalive choice servers threads asking config life
+    core            shared watch barrier callbacks traffic flusher attempt departure receive
+    core            handover outage reader closing draining
+    connection      handle publish looking pool events
+    subscription    handle iterators
+    .               drain request subscription_set request_many dispatcher listener
+    options         check made builder authorization signing servers reconnecting
+    options         sizes sockets wire tls listening watching durations property_text
+    options         property_keys properties environment
     .               lib
     guide           from_nats from_async_nats from_java
     testing         client_op interest session broker server grammar recorder
@@ -72,8 +75,8 @@ struct Tree {
 impl Tree {
     fn new(files: BTreeMap<String, Source>) -> Self {
         let mut tree = Self { files, ranks: ranks(LAYERS), handed_on: HashMap::new() };
-        // Twice: the second time lib.rs sees through the other facades.
-        for _ in 0..2 {
+        // Again and again: each time a facade sees through those that it hands on from.
+        for _ in 0..3 {
             for (path, source) in &tree.files {
                 if is_facade(path) || path == "lib.rs" {
                     let map = hands_on(&tree, path, source);
@@ -91,21 +94,26 @@ impl Tree {
     /// The file that a path of modules and items from the root of the crate leads to: a listed
     /// file, or a facade if the item cannot be told.
     fn resolve(&self, segments: &[String]) -> String {
-        let facade = match segments.first() {
-            None => return "lib.rs".to_owned(),
-            Some(first) if self.exists(&format!("{first}.rs")) => return format!("{first}.rs"),
-            Some(first) if self.is_folder(first) => {
-                if let Some(second) = segments.get(1) {
-                    let file = format!("{first}/{second}.rs");
-                    if self.exists(&file) {
-                        return file;
-                    }
-                }
-                format!("{first}/mod.rs")
+        if segments.is_empty() {
+            return "lib.rs".to_owned();
+        }
+        // As deep into the folders as the segments lead.
+        let mut facade = "lib.rs".to_owned();
+        let mut folder = String::new();
+        let mut rest = segments;
+        while let Some((first, after)) = rest.split_first() {
+            let file = format!("{folder}{first}.rs");
+            if self.exists(&file) {
+                return file;
             }
-            Some(_) => "lib.rs".to_owned(),
-        };
-        let item = segments.get(usize::from(facade != "lib.rs"));
+            if !self.is_folder(&format!("{folder}{first}")) {
+                break;
+            }
+            folder = format!("{folder}{first}/");
+            facade = format!("{folder}mod.rs");
+            rest = after;
+        }
+        let item = rest.first();
         let from = item.and_then(|item| self.handed_on.get(&facade)?.get(item));
         from.unwrap_or(&facade).clone()
     }

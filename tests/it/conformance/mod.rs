@@ -1,11 +1,12 @@
 //! What a program does with messages, each scenario against the real server and against the one of
 //! `nats_blocking::testing`, so that the second cannot drift from the first.
 //!
-//! A scenario is a function that takes a [`Backend`](backend::Backend); [`conformance!`] makes two
-//! tests of it, `real` and `embedded`, in a module with its name.
+//! A scenario is a function that takes a [`Backend`](backend::Backend); [`conformance!`] makes
+//! three tests of it, in a module with its name: `real`, `embedded`, and `over_tls`, against the
+//! real server again.
 
-/// Makes the tests `NAME::real` and `NAME::embedded` of each function named; `setup` says how the
-/// server is to be.
+/// Makes the tests `NAME::real`, `embedded` and `over_tls` of each function named; `setup` says how
+/// the server is to be.
 macro_rules! conformance {
     (setup: $setup:expr; $($name:ident),+ $(,)?) => {$(
         mod $name {
@@ -21,6 +22,12 @@ macro_rules! conformance {
             #[test]
             fn embedded() {
                 run(Kind::Embedded, $setup, stringify!($name), super::$name);
+            }
+
+            #[test]
+            #[cfg(feature = "tls")]
+            fn over_tls() {
+                run(Kind::RealOverTls, $setup, stringify!($name), super::$name);
             }
         }
     )+};

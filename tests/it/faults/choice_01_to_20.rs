@@ -112,6 +112,13 @@ fn choice_05_the_programs_own_close_is_closed_alone() {
 }
 
 #[test]
+fn choice_05_an_own_close_gives_disconnected_first_where_that_is_asked_for() {
+    let scene = Scene::with(OptionsBuilder::disconnected_on_close);
+    assert_eq!(scene.end(), ["Connected", "Disconnected", "Closed"]);
+    assert!(matches!(scene.event("Closed", 1), Kind::Closed { cause: None }));
+}
+
+#[test]
 fn choice_06_nothing_comes_between_reconnected_and_resubscribed() {
     within("resubscribed", || {
         let news = "INFO {\"server_id\":\"B\",\"max_payload\":1000,\"ldm\":true,\

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use nats_blocking::testing::{Happening, Recorder, Server};
 use nats_blocking::{
     Connection, ConnectionEvent, ConnectionEventKind as Kind, ConnectionListener, ConnectionStatus,
-    ErrorKind, ErrorListener, Notice, Options, ServerError, ServerErrorKind,
+    ErrorKind, ErrorListener, Notice, Options, RetryConnect, ServerError, ServerErrorKind,
 };
 
 use super::stage::{
@@ -355,6 +355,34 @@ fn choice_34_by_default_a_first_connect_fails_after_one_pass() {
         assert!(servers.iter().all(|server| server.connection_count() == 1));
         event(&recorder, "Closed", 1);
         assert_eq!((names(&recorder), recorder.count(is_exception)), (vec!["Closed"], 2));
+    });
+}
+
+#[test]
+fn choice_34_a_first_connect_is_retried_in_the_callers_wait_or_in_the_background() {
+    within("retry", || {
+        let server = Server::start().unwrap();
+        server.stop();
+        let waiting = Recorder::new();
+        let heard = waiting.clone();
+        let url = server.url();
+        let blocked = aside(move || {
+            let retry = RetryConnect::Within(2 * MINUTE);
+            recorded(quick(&url).retry_on_failed_connect(retry), &heard).connect()
+        });
+        let client = Client::with(&server.url(), |options| {
+            options.retry_on_failed_connect(RetryConnect::InBackground)
+        });
+        client.publish("a", "kept").unwrap();
+        event(&waiting, "ReconnectFailed", 2);
+        client.event("ReconnectFailed", 2);
+        server.restart().unwrap();
+        client.flush().unwrap();
+        blocked.join().unwrap().unwrap().close();
+        client.event("Connected", 1);
+        event(&waiting, "Closed", 1);
+        waiting.check().unwrap();
+        client.finish();
     });
 }
 

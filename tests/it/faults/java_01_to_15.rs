@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use nats_blocking::testing::{Recorder, Server};
 use nats_blocking::{
-    ConnectionEventKind as Kind, ErrorKind, OutboxPolicy, ReconnectBuffer, ServerErrorKind,
+    ConnectionEventKind as Kind, ErrorKind, OutboxPolicy, ReconnectBuffer, RetryConnect,
+    ServerErrorKind,
 };
 
 use super::stage::{
@@ -291,6 +292,38 @@ fn java_fault_11_a_drain_that_runs_out_of_time_says_so() {
         scene.connection.flush().unwrap();
         scene.server.go_silent(true);
         assert_eq!(subscription.drain(SHORT).unwrap_err().kind(), ErrorKind::Timeout);
+    });
+}
+
+#[test]
+fn java_fault_03_a_delay_callback_that_panics_does_not_stop_reconnecting() {
+    within("panicking delay", || {
+        let scene = Scene::new();
+        let client = Client::with(&scene.server.url(), |options| {
+            options.reconnect_delay(|_| panic!("a delay callback of the test"))
+        });
+        scene.server.stop();
+        client.event("ReconnectFailed", 3);
+        scene.server.restart().unwrap();
+        client.event("Resubscribed", 1);
+        assert!(client.statistics().panics() > 0);
+        client.finish();
+    });
+}
+
+#[test]
+fn java_fault_13_a_late_first_connect_gives_connected_and_nothing_else() {
+    within("late connect", || {
+        let scene = Scene::new();
+        scene.server.stop();
+        let client = Client::with(&scene.server.url(), |options| {
+            options.retry_on_failed_connect(RetryConnect::InBackground)
+        });
+        client.event("ReconnectFailed", 2);
+        scene.server.restart().unwrap();
+        client.event("Connected", 1);
+        client.finish();
+        assert_eq!(client.count("Reconnected") + client.count("Resubscribed"), 0);
     });
 }
 

@@ -5,6 +5,8 @@
 //! | `wait` | waiting for a state with a deadline; a gate that a test opens |
 //! | `ports` | loopback ports that no outgoing connection can take |
 //! | `nats_server` | a real `nats-server` as a child process, and signals to it |
+//! | `certificates` | certificates of every kind, good and bad |
+//! | `tls_peer` | a TLS server that does what a healthy one never does |
 //! | `cluster` | several of them with routes |
 //! | `jwt` | keys, JWTs and credentials files of operators, accounts and users |
 //! | `scripted` | a server that does what a healthy one never does |
@@ -21,6 +23,7 @@
 
 #![allow(dead_code, reason = "each test binary that includes this uses a part of it")]
 
+pub(crate) mod certificates;
 pub(crate) mod cluster;
 pub(crate) mod faults;
 pub(crate) mod frames;
@@ -34,5 +37,7 @@ pub(crate) mod public_items;
 pub(crate) mod scripted;
 pub(crate) mod seed;
 pub(crate) mod source;
+#[cfg(feature = "tls")]
+pub(crate) mod tls_peer;
 pub(crate) mod wait;
 pub(crate) mod watchdog;

@@ -42,6 +42,7 @@ pub(crate) struct Config {
     authorization: Vec<String>,
     cluster: Vec<String>,
     program: Option<PathBuf>,
+    tls_first: bool,
 }
 
 impl Config {
@@ -152,6 +153,12 @@ impl Config {
     pub(crate) fn lame_duck(self, whole: Duration, grace: Duration) -> Self {
         self.extra(&format!("lame_duck_duration: {}", duration(whole)))
             .extra(&format!("lame_duck_grace_period: {}", duration(grace)))
+    }
+
+    /// The server begins with TLS and says nothing in clear: a `tls` block says the same.
+    pub(crate) fn tls_first(mut self) -> Self {
+        self.tls_first = true;
+        self
     }
 
     /// A name for the server, as it appears in INFO.
@@ -391,12 +398,15 @@ impl NatsServer {
                 .ok()?;
             let ports: Value = serde_json::from_str(&text).ok()?;
             let urls = ports.get("nats")?.as_array()?;
-            Some(urls.iter().any(|url| url.as_str() == Some(self.url().as_str())))
+            let address = format!("://127.0.0.1:{}", self.port);
+            Some(urls.iter().any(|url| url.as_str().is_some_and(|url| url.ends_with(&address))))
         });
         let log = self.log();
         match confirmed {
             Some(true) => {
-                self.wait_ready(START_LIMIT);
+                if !self.config.tls_first {
+                    self.wait_ready(START_LIMIT);
+                }
                 true
             }
             Some(false) if self.child.is_none() => {

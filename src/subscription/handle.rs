@@ -1,7 +1,6 @@
 //! A subscription that the program reads from.
 
 use std::fmt;
-use std::iter::FusedIterator;
 use std::time::{Duration, Instant};
 
 use crate::bell::Bell;
@@ -16,7 +15,7 @@ use crate::subscriptions::{
     Consumer, ConsumerStatus, ConsumerView, Empty, EndReason, Inbox, Item, PendingLimits,
     SealedConsumer, Subscriber, SubscriptionEnd, Target,
 };
-use crate::sync::{Arc, Mutex, Rank};
+use crate::sync::{self, Arc, Mutex, Rank};
 
 /// Interest in a subject, and the messages that came for it.
 ///
@@ -30,9 +29,9 @@ use crate::sync::{Arc, Mutex, Rank};
 pub struct Subscription {
     connection: Connection,
     subscriber: Arc<Subscriber>,
-    mailbox: Arc<Inbox>,
+    pub(super) mailbox: Arc<Inbox>,
     /// Why an iterator ended.
-    last_error: Mutex<Option<Error>>,
+    pub(super) last_error: Mutex<Option<Error>>,
     #[cfg(feature = "crossbeam-channel")]
     signal: std::sync::OnceLock<Arc<Signal>>,
 }
@@ -125,9 +124,16 @@ impl Subscription {
     /// [`Closed`](ErrorKind::Closed) when everything that had arrived has been read and the
     /// subscription or connection has ended;
     /// [`PermissionsViolation`](ErrorKind::PermissionsViolation), once, if the server refused the
-    /// subscription: it stays, and is announced again after a reconnect.
+    /// subscription: it stays, and is announced again after a reconnect;
+    /// [`Misuse`](ErrorKind::Misuse) in a callback that a connection waits for
+    /// ([`select_server`](crate::OptionsBuilder::select_server)), if no message is there.
     #[allow(clippy::should_implement_trait, reason = "the NATS clients' name; `iter` iterates")]
     pub fn next(&self) -> Result<Message> {
+        if sync::is_essential() {
+            // In a callback that a connection waits for: a wait without an end would be for ever.
+            let text = "a callback that a connection waits for cannot wait without a deadline";
+            return self.try_next()?.ok_or_else(|| Error::new(ErrorKind::Misuse, text));
+        }
         self.finish(self.mailbox.pop(None), "no deadline")
     }
 
@@ -192,7 +198,7 @@ impl Subscription {
         self.finish(self.mailbox.pop(Some(deadline)), "the deadline")
     }
 
-    fn finish(&self, outcome: Result<Item, Empty>, by: &str) -> Result<Message> {
+    pub(super) fn finish(&self, outcome: Result<Item, Empty>, by: &str) -> Result<Message> {
         match outcome {
             Ok(Item { subscriber, message }) => {
                 if subscriber.hand_out(message.size() as u64) {
@@ -208,43 +214,9 @@ impl Subscription {
         }
     }
 
-    /// Messages as they come; waits for each. Ends when [`next`](Self::next) fails, and
-    /// [`last_error`](Self::last_error) then says why.
-    pub fn iter(&self) -> Iter<'_> {
-        Iter { subscription: self, ended: false }
-    }
-
-    /// The messages that are there; does not wait. It may give more after it gave `None`.
-    pub fn try_iter(&self) -> TryIter<'_> {
-        TryIter(self)
-    }
-
-    /// Messages as they come, waiting up to `timeout` for each. It may give more after it gave
-    /// `None`; [`last_error`](Self::last_error) tells a time-out from an end.
-    pub fn timeout_iter(&self, timeout: Duration) -> TimeoutIter<'_> {
-        TimeoutIter { subscription: self, timeout }
-    }
-
     /// Why an iterator gave `None` last.
     pub fn last_error(&self) -> Option<Error> {
         self.last_error.lock().clone()
-    }
-
-    /// The step of an iterator that ends for good.
-    fn next_unless(&self, ended: &mut bool) -> Option<Message> {
-        let message = if *ended { None } else { self.keep(self.next()) };
-        *ended = message.is_none();
-        message
-    }
-
-    fn keep(&self, outcome: Result<Message>) -> Option<Message> {
-        match outcome {
-            Ok(message) => Some(message),
-            Err(error) => {
-                *self.last_error.lock() = Some(error);
-                None
-            }
-        }
     }
 
     /// A receiver for `select!`: it has a token whenever [`try_next`](Self::try_next) would give
@@ -510,89 +482,5 @@ impl Consumer for Subscription {
 
     fn status(&self) -> ConsumerStatus {
         Consumer::status(&*self.subscriber)
-    }
-}
-
-/// Messages as they come; see [`Subscription::iter`]. Once it has ended it stays so.
-#[derive(Debug)]
-#[must_use = "an iterator does nothing until it is asked"]
-pub struct Iter<'a> {
-    subscription: &'a Subscription,
-    ended: bool,
-}
-
-impl Iterator for Iter<'_> {
-    type Item = Message;
-
-    fn next(&mut self) -> Option<Message> {
-        self.subscription.next_unless(&mut self.ended)
-    }
-}
-
-impl FusedIterator for Iter<'_> {}
-
-/// The messages that are there; see [`Subscription::try_iter`]. After `None` it may go on.
-#[derive(Debug)]
-#[must_use = "an iterator does nothing until it is asked"]
-pub struct TryIter<'a>(&'a Subscription);
-
-impl Iterator for TryIter<'_> {
-    type Item = Message;
-
-    fn next(&mut self) -> Option<Message> {
-        self.0.keep(self.0.finish(self.0.mailbox.try_pop(), "now"))
-    }
-}
-
-/// Messages as they come, each awaited for a time; see [`Subscription::timeout_iter`]. After
-/// `None` it may go on.
-#[derive(Debug)]
-#[must_use = "an iterator does nothing until it is asked"]
-pub struct TimeoutIter<'a> {
-    subscription: &'a Subscription,
-    timeout: Duration,
-}
-
-impl Iterator for TimeoutIter<'_> {
-    type Item = Message;
-
-    fn next(&mut self) -> Option<Message> {
-        self.subscription.keep(self.subscription.next_timeout(self.timeout))
-    }
-}
-
-/// Messages as they come, owning the subscription. Once it has ended it stays so.
-#[derive(Debug)]
-#[must_use = "an iterator does nothing until it is asked"]
-pub struct IntoIter {
-    subscription: Subscription,
-    ended: bool,
-}
-
-impl Iterator for IntoIter {
-    type Item = Message;
-
-    fn next(&mut self) -> Option<Message> {
-        self.subscription.next_unless(&mut self.ended)
-    }
-}
-
-impl FusedIterator for IntoIter {}
-
-impl IntoIterator for Subscription {
-    type Item = Message;
-    type IntoIter = IntoIter;
-
-    fn into_iter(self) -> IntoIter {
-        IntoIter { subscription: self, ended: false }
-    }
-}
-
-impl<'a> IntoIterator for &'a Subscription {
-    type Item = Message;
-    type IntoIter = Iter<'a>;
-
-    fn into_iter(self) -> Iter<'a> {
-        self.iter()
     }
 }
