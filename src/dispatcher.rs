@@ -57,6 +57,8 @@ struct Shared {
     /// Subscriptions with a handler of their own; without any the table is not looked at.
     own_handlers: AtomicUsize,
     limits: Mutex<PendingLimits>,
+    /// The size of the table from which on it is looked through for subscriptions that have ended.
+    sweep_at: AtomicUsize,
     /// Counts of subscriptions that have left the table; they change with the table locked.
     past_delivered: AtomicU64,
     past_dropped: AtomicU64,
@@ -68,11 +70,23 @@ struct Entry {
     handler: Option<Option<Handler>>,
 }
 
+impl Entry {
+    /// Whether it has ended, has nothing left to hand out, and does not run.
+    fn is_over(&self) -> bool {
+        self.subscriber.status() == ConsumerStatus::Ended
+            && self.subscriber.pending_messages() == 0
+            && !matches!(self.handler, Some(None))
+    }
+}
+
 impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.subscriber.fmt(f)
     }
 }
+
+/// A table smaller than this is not looked through when a subscription is added.
+const SWEEP_LEAST: usize = 64;
 
 /// The number of the next dispatcher of this process.
 static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
@@ -96,6 +110,7 @@ impl Connection {
             mailbox: Arc::new(Inbox::new()),
             table: Mutex::new(Rank::Leaf, BTreeMap::new()),
             own_handlers: AtomicUsize::new(0),
+            sweep_at: AtomicUsize::new(SWEEP_LEAST),
             limits: Mutex::new(Rank::Leaf, core.config.pending_limits),
             past_delivered: AtomicU64::new(0),
             past_dropped: AtomicU64::new(0),
@@ -174,13 +189,25 @@ impl Shared {
         self.table.lock().values().map(|entry| Arc::clone(&entry.subscriber)).collect()
     }
 
-    /// Forgets subscriptions that have ended and have nothing left to hand out.
-    fn sweep(&self) {
-        drop(self.take_out(|entry| {
-            entry.subscriber.status() == ConsumerStatus::Ended
-                && entry.subscriber.pending_messages() == 0
-                && !matches!(entry.handler, Some(None))
-        }));
+    /// Forgets subscriptions that have ended and have nothing left to hand out. The whole table is
+    /// looked through only when it has doubled: adding many costs the same for each.
+    fn sweep_if_grown(&self) {
+        if self.table.lock().len() < self.sweep_at.load(Ordering::Relaxed) {
+            return;
+        }
+        drop(self.take_out(Entry::is_over));
+        let left = self.table.lock().len();
+        self.sweep_at.store(SWEEP_LEAST.max(2 * left), Ordering::Relaxed);
+    }
+
+    /// Forgets one subscription if it is over.
+    fn sweep_one(&self, sid: u64) {
+        let gone = {
+            let mut table = self.table.lock();
+            let over = table.get(&sid).is_some_and(Entry::is_over);
+            if over { self.remove(&mut table, sid) } else { None }
+        };
+        drop(gone);
     }
 
     /// Takes entries out of the table and keeps their counts. The caller drops them, and with them
@@ -189,15 +216,17 @@ impl Shared {
         let mut table = self.table.lock();
         let sids: Vec<u64> =
             table.iter().filter(|(_, entry)| over(entry)).map(|(sid, _)| *sid).collect();
-        let gone: Vec<Entry> = sids.iter().filter_map(|sid| table.remove(sid)).collect();
-        for entry in &gone {
-            self.past_delivered.fetch_add(entry.subscriber.delivered(), Ordering::Relaxed);
-            self.past_dropped.fetch_add(entry.subscriber.dropped(), Ordering::Relaxed);
-            if entry.handler.is_some() {
-                self.own_handlers.fetch_sub(1, Ordering::AcqRel);
-            }
+        sids.into_iter().filter_map(|sid| self.remove(&mut table, sid)).collect()
+    }
+
+    fn remove(&self, table: &mut BTreeMap<u64, Entry>, sid: u64) -> Option<Entry> {
+        let entry = table.remove(&sid)?;
+        self.past_delivered.fetch_add(entry.subscriber.delivered(), Ordering::Relaxed);
+        self.past_dropped.fetch_add(entry.subscriber.dropped(), Ordering::Relaxed);
+        if entry.handler.is_some() {
+            self.own_handlers.fetch_sub(1, Ordering::AcqRel);
         }
-        gone
+        Some(entry)
     }
 
     /// A count over all subscriptions, with `past` for those that have left the table.
@@ -273,7 +302,7 @@ impl Dispatcher {
 
     fn add(&self, subject: &str, queue: Option<&str>, handler: Option<Handler>) -> Result<u64> {
         check_subscribe(subject)?;
-        self.shared.sweep();
+        self.shared.sweep_if_grown();
         if let Some(end) = self.shared.mailbox.ended() {
             return Err(end.error());
         }
@@ -305,7 +334,7 @@ impl Dispatcher {
         let entry = self.find(sid);
         if let Some(subscriber) = &entry {
             self.connection.core().end_subscription(subscriber, EndReason::Unsubscribed);
-            self.shared.sweep();
+            self.shared.sweep_one(sid);
         }
         entry.is_some()
     }

@@ -103,6 +103,16 @@ impl OptionsBuilder {
     }
 
     /// The oldest version of TLS that is spoken. Default TLS 1.2.
+    ///
+    /// ```
+    /// use nats_blocking::{Options, TlsVersion};
+    ///
+    /// let options = Options::builder()
+    ///     .server("tls://nats.example.com")
+    ///     .min_tls_version(TlsVersion::V1_3)
+    ///     .build()?;
+    /// # Ok::<(), nats_blocking::Error>(())
+    /// ```
     pub fn min_tls_version(mut self, version: TlsVersion) -> Self {
         self.config.tls.min_version = Some(version);
         self

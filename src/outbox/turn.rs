@@ -137,7 +137,10 @@ impl Outbox {
             batch.urgent.append(&mut state.urgent);
             state.urgent = batch.urgent;
         }
-        if state.waiting > 0 && bytes > 0 {
+        // Not for each batch: a publisher that is woken for room for a few messages sleeps again at
+        // once, and each time costs two switches of threads.
+        let room = self.config.limit.saturating_sub(state.bytes);
+        if state.waiting > 0 && bytes > 0 && (room >= self.config.limit / 8 || state.bytes == 0) {
             self.room.notify_all();
         }
         // Only whoever ends or closes the connection waits here.

@@ -27,7 +27,7 @@ use nats_blocking::{
     ReadOperation, ReconnectBuffer, RefusedOperation, Replies, ResolveMode, Result, RetryConnect,
     SelectedServer, ServerChoice, ServerError, ServerErrorKind, ServerInfo, ServerList, SetIter,
     SetKey, Statistics, Status, Subscription, SubscriptionEnd, SubscriptionSet, TimeoutIter,
-    TraceStep, TraceStepKind, TryIter, WeakConnection,
+    TlsVersion, TraceStep, TraceStepKind, TryIter, WeakConnection,
 };
 
 use crate::support::source::Source;

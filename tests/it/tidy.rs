@@ -549,6 +549,10 @@ fn rust_files(folder: &str) -> BTreeMap<String, Source> {
         for entry in entries.map(Result::unwrap) {
             let name = format!("{inside}{}", entry.file_name().to_str().unwrap());
             if entry.file_type().unwrap().is_dir() {
+                // What cargo makes for the packages among the tests.
+                if entry.file_name() == "target" {
+                    continue;
+                }
                 open.push(format!("{name}/"));
             } else if name.ends_with(".rs") {
                 let text = fs::read_to_string(entry.path()).unwrap();
