@@ -22,6 +22,7 @@
 #[allow(unused_imports, reason = "what the tests of these files import: they run elsewhere")]
 mod support;
 
+mod callbacks;
 mod consumers;
 mod delivery;
 mod ledger;
@@ -144,6 +145,18 @@ const PROOFS: &[Proof] = &[
         number: "G1",
         promise: "anything may be called from anywhere, in every state",
         run: matrix::all_cells,
+        limits: [minutes(5), minutes(30)],
+    },
+    Proof {
+        number: "G2",
+        promise: "a panic in the program's code harms nobody else",
+        run: callbacks::panics,
+        limits: [minutes(5), minutes(30)],
+    },
+    Proof {
+        number: "G4",
+        promise: "a slow listener slows only listeners",
+        run: callbacks::sleeping_listener,
         limits: [minutes(5), minutes(30)],
     },
     Proof {

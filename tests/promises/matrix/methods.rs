@@ -93,8 +93,10 @@ const LOOKING: &[Method] = lent! { false,
     "Connection::fmt" |c| format!("{c:?}");
     "Connection::is_closed" |c| c.is_closed();
     "Connection::is_connected" |c| c.is_connected();
+    "Connection::is_connecting" |c| c.is_connecting();
     "Connection::is_draining" |c| c.is_draining();
     "Connection::is_reconnecting" |c| c.is_reconnecting();
+    "Connection::is_tls" |c| c.is_tls();
     "Connection::last_error" |c| c.last_error();
     "Connection::local_addr" |c| c.local_addr();
     "Connection::max_payload" |c| c.max_payload();
@@ -104,6 +106,7 @@ const LOOKING: &[Method] = lent! { false,
     "Connection::pending_out" |c| c.pending_out();
     "Connection::pending_requests" |c| c.pending_requests();
     "Connection::server_info" |c| c.server_info();
+    "Connection::server_pool" |c| c.server_pool();
     "Connection::servers" |c| c.servers();
     "Connection::statistics" |c| c.statistics();
     "Connection::status" |c| c.status();
@@ -152,6 +155,7 @@ const ENDING: &[Method] = lent! { true,
     // These two have ten seconds while no server is there.
     "Connection::flush" |c| c.flush();
     "Connection::rtt" |c| c.rtt();
+    "Connection::set_server_pool" |c| c.set_server_pool(c.servers());
     "Connection::force_reconnect" |c| c.force_reconnect();
     "Connection::start_drain" |c| c.start_drain(WAIT).map(|drain| drain.wait(WAIT));
 };
@@ -277,7 +281,10 @@ const VALUES: &[&str] = &[
     "Options",
     "OptionsBuilder",
     "PendingLimits",
+    "PoolServer",
     "ReadOperation",
+    "SelectedServer",
+    "ServerChoice",
     "ServerError",
     "ServerInfo",
     "Statistics",

@@ -55,6 +55,10 @@ pub(crate) enum Place {
     ReadListener,
     /// On the reader thread, while an attempt is made.
     Trace,
+    /// On the reader thread, before an attempt.
+    ServerChoice,
+    /// On the reader thread, after a pass over the servers.
+    ReconnectDelay,
     /// On a thread of its own, while an attempt waits for it.
     Credentials,
     /// A listener is dropped, after `Closed`.
@@ -81,6 +85,8 @@ pub(crate) const PLACES: &[Place] = &[
     Place::GatherUntil,
     Place::ReadListener,
     Place::Trace,
+    Place::ServerChoice,
+    Place::ReconnectDelay,
     Place::Credentials,
     Place::ListenerDropped,
     Place::HandlerDropped,
@@ -91,7 +97,9 @@ impl Place {
     pub(crate) fn can_be_in(self, state: State) -> bool {
         match self {
             // They belong to an attempt, which is made while there is no connection to drain.
-            Self::Trace | Self::Credentials => !matches!(state, State::Connected | State::Draining),
+            _ if self.belongs_to_an_attempt() => {
+                !matches!(state, State::Connected | State::Draining)
+            }
             Self::ListenerDropped => state == State::Closing,
             _ => true,
         }
@@ -106,6 +114,8 @@ impl Place {
                 | Self::GatherUntil
                 | Self::ReadListener
                 | Self::Trace
+                | Self::ServerChoice
+                | Self::ReconnectDelay
                 | Self::Credentials
                 | Self::HandlerDropped
         )
@@ -113,7 +123,7 @@ impl Place {
 
     /// Whether it is entered on the way to a new connection: the state follows from that.
     pub(crate) fn belongs_to_an_attempt(self) -> bool {
-        matches!(self, Self::Trace | Self::Credentials)
+        matches!(self, Self::Trace | Self::ServerChoice | Self::ReconnectDelay | Self::Credentials)
     }
 
     /// Hooks the visit into the options.
@@ -141,6 +151,17 @@ impl Place {
             Self::OnError => options.on_error(move |connection, _| visit.here(connection)),
             Self::ReadListener => options.on_read(move |_: &ReadOperation<'_>| visit.somewhere()),
             Self::Trace => options.trace_connection(move |_| visit.somewhere()),
+            Self::ServerChoice => options.select_server(move |_| {
+                visit.somewhere();
+                None
+            }),
+            // Asked before the first attempt, too.
+            Self::ReconnectDelay => {
+                options.wait_before_first_reconnect().reconnect_delay(move |_| {
+                    visit.somewhere();
+                    Duration::ZERO
+                })
+            }
             Self::Credentials => options.credentials_source(move |_: &_| {
                 visit.somewhere();
                 Ok(Login::new())
@@ -223,7 +244,9 @@ impl Place {
             }
             Self::GatherUntil => gather(connection.clone(), mine),
             Self::ReadListener => server.ping_clients(),
-            Self::Trace | Self::Credentials => server.drop_clients(),
+            Self::Trace | Self::ServerChoice | Self::ReconnectDelay | Self::Credentials => {
+                server.drop_clients();
+            }
             Self::ListenerDropped => {
                 let connection = connection.clone();
                 thread::spawn(move || connection.close());
