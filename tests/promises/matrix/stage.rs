@@ -315,12 +315,14 @@ impl Stage {
             connection.close();
             let took = begun.elapsed();
             assert!(took <= CLOSE + SLACK, "{name}: close took {took:?}");
-            connection.wait_closed(LIMIT).unwrap();
+            let closed = connection.wait_closed(LIMIT);
+            assert!(closed.is_ok(), "{name}: Closed is not delivered\n{}", report());
             let expected = u64::from(self.place == Place::ExceptionOccurred);
             assert_eq!(connection.statistics().panics(), expected, "{name}: panics");
         }
         let is_closed = |told: &Happening| matches!(told.event_kind(), Some(Kind::Closed { .. }));
-        self.recorder.wait_for(LIMIT, is_closed).unwrap();
+        let told = self.recorder.wait_for(LIMIT, is_closed);
+        assert!(told.is_ok(), "{name}: not closed\n{}", report());
         self.recorder.check().unwrap();
         assert_eq!(self.recorder.count(is_closed), 1, "{name}: Closed");
         let records = self.recorder.records();
