@@ -343,3 +343,34 @@ fn a_listener_that_holds_the_last_handle_keeps_the_connection_and_ends_it() {
     let dropped = crate::support::wait::poll(LONG, || gone.upgrade().is_none().then_some(()));
     assert!(dropped.is_some(), "listeners are dropped after Closed");
 }
+
+#[test]
+fn a_read_listener_may_close_the_connection_or_drop_its_last_handle() {
+    for way in ["close", "drop"] {
+        within(MUST_END, way, move || {
+            let last: Arc<Mutex<Option<Connection>>> = Arc::default();
+            let handle = Arc::clone(&last);
+            let scene = Scene::with(|options| {
+                options.on_read(move |operation| {
+                    if operation.name() != "PING" {
+                        return;
+                    }
+                    let Some(connection) = handle.lock().unwrap().take() else { return };
+                    if way == "close" {
+                        connection.close();
+                    }
+                })
+            });
+            let Scene { server, connection, recorder } = scene;
+            connection.publish("a", "before").unwrap();
+            connection.flush().unwrap();
+            let weak = connection.downgrade();
+            *last.lock().unwrap() = Some(connection);
+            server.ping_clients();
+            event(&recorder, "Closed", 1);
+            assert!(weak.upgrade().is_none());
+            recorder.check().unwrap();
+            assert!(server.wait_for_clients(0, LONG));
+        });
+    }
+}

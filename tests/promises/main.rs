@@ -23,6 +23,7 @@
 mod support;
 
 mod callbacks;
+mod chaos;
 mod consumers;
 mod delivery;
 mod ledger;
@@ -175,6 +176,12 @@ const PROOFS: &[Proof] = &[
         number: "H4",
         promise: "children get no descriptors",
         run: resources::children,
+        limits: [minutes(5), minutes(30)],
+    },
+    Proof {
+        number: "J1",
+        promise: "whatever happens to a cluster, the promises hold, and all is well again soon",
+        run: chaos::chaos,
         limits: [minutes(5), minutes(30)],
     },
 ];
