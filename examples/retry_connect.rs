@@ -21,6 +21,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::read()?;
+    let signals = arguments.signals()?;
     let (url, own) = arguments.server()?;
     if let Some(server) = &own {
         server.stop();
@@ -48,7 +49,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     say(format!("{}: {}", message.subject(), message.text()?));
     match own {
         Some(_) => connection.close(),
-        None => listen_until_the_end(&connection, arguments.lasting)?,
+        None => listen_until_the_end(&connection, signals, arguments.lasting)?,
     }
     Ok(())
 }

@@ -50,11 +50,12 @@ fn show(connection: &Connection) {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::read()?;
+    let signals = arguments.signals()?;
     if let Some(servers) = &arguments.server {
         let first = servers.split(',').next().unwrap_or_default().to_owned();
         let connection = options(servers, first).connect()?;
         show(&connection);
-        return listen_until_the_end(&connection, arguments.lasting);
+        return listen_until_the_end(&connection, signals, arguments.lasting);
     }
     let servers = [Server::start()?, Server::start()?, Server::start()?];
     let [first, second, third] = servers.each_ref().map(Server::url);

@@ -81,24 +81,22 @@ impl Core {
     pub(crate) fn close(&self) {
         let deadline = clock::after(self.config.close_timeout);
         let began = self.begin_close();
-        let own_reader = self.on_reader_thread();
-        // A callback of an outage: no server is there, and the thread ends when it returns.
-        if own_reader && self.life().link.is_none() {
+        // The thread that would read the server's farewell is this one: it ends when it returns. In
+        // a callback of an outage no server is there.
+        if self.on_reader_thread() {
+            if began && self.life().link.is_some() {
+                self.outbox.wait_written(clock::after(self.config.close_timeout / 2));
+                self.half_close();
+                self.cut();
+            }
             return;
         }
         if began {
             self.outbox.wait_written(clock::after(self.config.close_timeout / 2));
-            // A read listener: the thread that would see the server's end waits for this call.
-            if own_reader {
-                return self.cut();
-            }
             // The server reads what was written, then closes; it gets a quarter of the time for it.
             self.half_close();
             self.threads.wait_own(clock::after((self.config.close_timeout / 4).min(FAREWELL)));
             self.cut();
-        }
-        if own_reader {
-            return;
         }
         if self.on_own_thread() {
             self.threads.wait_own(deadline);
