@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::clients::{Asked, Client, Publisher, Receiver, ask, respond};
 use super::faults::{FAULTS, Fault};
+use super::wire::PROBES;
 use crate::support::certificates::Authority;
 use crate::support::cluster::Cluster;
 use crate::support::leaks::{Snapshot, wait_back_to};
@@ -20,8 +21,6 @@ use crate::{Tier, ledger};
 /// After the last fault everything works again within this time.
 const BACK: Duration = Duration::from_secs(30);
 const LIMIT: Duration = Duration::from_secs(60);
-/// The message that a publisher sends when all is calm again.
-const LAST: usize = 1;
 
 /// How long, how often the set of faults changes, the least number of faults.
 struct Plan {
@@ -137,12 +136,11 @@ fn all_arrives(clients: &[Client], receivers: &[Receiver], sent: &[(u32, u64)]) 
     let mut payload = Vec::new();
     for (id, accepted) in sent {
         let connection = &clients[*id as usize].connection;
-        // Numbers of its own, beside those of the stream: publisher 10 and up.
-        let probe = id + 10;
+        let probe = id + PROBES;
         let mut number = *accepted;
         let arrived = poll(BACK, || {
             number += 1;
-            ledger::write(&mut payload, probe, number, LAST);
+            ledger::write(&mut payload, probe, number, 0);
             connection.publish("chaos.probe", &payload).ok()?;
             connection.flush_timeout(BACK).ok()?;
             let there = |receiver: &Receiver| {
@@ -183,7 +181,7 @@ fn check(clients: &[Client], receivers: &[Receiver], sent: &[(u32, u64)]) -> Str
         if !client.tls {
             client.wire.check_handed(client.name, &handed);
         }
-        for (id, number) in handed.iter().filter(|entry| entry.0 < 10) {
+        for (id, number) in handed.iter().filter(|entry| entry.0 < PROBES) {
             assert!(*number < sent[*id as usize].1, "{}: {number} was never sent", client.name);
         }
         received += handed.len();

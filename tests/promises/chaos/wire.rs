@@ -7,6 +7,9 @@ use crate::ledger;
 use crate::support::frames::Op;
 use crate::support::proxy::{Watch, Way};
 
+/// Publishers from here on send what shows that all is calm again, with numbers of their own.
+pub(crate) const PROBES: u32 = 10;
+
 /// Publisher and number.
 pub(crate) type Entry = (u32, u64);
 
@@ -68,7 +71,7 @@ impl Wire {
         assert_eq!(out.corrupted, 0, "{name}: corrupted on the way out");
         let (mut next, mut count, mut gaps) = (0, 0, 0);
         for line in &out.lines {
-            for (publisher, number) in &line.entries {
+            for (publisher, number) in line.entries.iter().filter(|entry| entry.0 < PROBES) {
                 let told = (publisher, number, line.name);
                 assert!(*number >= next, "{name}: {told:?} went out twice or late, after {next}");
                 gaps += u64::from(*number > next);
