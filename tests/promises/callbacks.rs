@@ -107,18 +107,18 @@ fn panicking_listeners(panics: u64) {
         .unwrap();
     let before = Snapshot::take();
     let is_error = |told: &Happening| matches!(told, Happening::ServerError(_));
-    let is_duck =
+    let is_news =
         |told: &Happening| matches!(told.event_kind(), Some(Kind::DiscoveredServers { .. }));
     let step = 100;
     for round in 0..panics / step {
         for number in 0..step {
             server.send_error("odd");
-            let one = ["127.0.0.1:1"];
-            server.announce_servers(if number % 2 == 0 { &one } else { &[] });
+            let other = ["127.0.0.1:1", "127.0.0.1:2"][number as usize % 2];
+            server.announce_servers(&[other]);
         }
         let count = usize::try_from((round + 1) * step).unwrap();
         recorder.wait_for_count(LIMIT, count, is_error).unwrap();
-        recorder.wait_for_count(LIMIT, count, is_duck).unwrap();
+        recorder.wait_for_count(LIMIT, count, is_news).unwrap();
     }
     connection.flush().unwrap();
     let subscription = connection.subscribe("after").unwrap();
