@@ -211,6 +211,7 @@ fn main() {
     }
     let tier = if words.iter().any(|word| word == "--long") { Tier::Long } else { Tier::Short };
     let chosen: Vec<&String> = words.iter().filter(|word| !word.starts_with('-')).collect();
+    compare_with_the_guide();
     let internal = count_internal_panics();
     let mut rows = Vec::new();
     for proof in PROOFS {
@@ -231,6 +232,14 @@ fn main() {
     println!("\n| number | promise | figure | seconds |\n| --- | --- | --- | --- |");
     println!("{}", rows.join("\n"));
     assert_eq!(panics, 0, "H5: the library panicked; it tells where above");
+}
+
+/// The page of the guide names every proof.
+fn compare_with_the_guide() {
+    let page = include_str!("../../src/guide/promises.rs");
+    for Proof { number, .. } in PROOFS {
+        assert!(page.contains(&format!(" {number} |")), "src/guide/promises.rs lacks {number}");
+    }
 }
 
 /// Counts every panic that begins in a file of the library, whoever catches it.
