@@ -7,7 +7,7 @@ use std::time::Duration;
 use nats_blocking::testing::{Recorder, Server};
 use nats_blocking::{
     Connection, ConnectionEvent, ConnectionEventKind as Kind, ConnectionListener, ConnectionStatus,
-    ErrorKind, ErrorNotice, ListenerId, Notice, Subscription,
+    ErrorKind, ErrorNotice, ListenerId, Notice, Options, ReadOperation, Subscription,
 };
 
 use crate::embedded::{LONG, Scene, event, name, names, quick, recorded};
@@ -350,18 +350,22 @@ fn a_read_listener_may_close_the_connection_or_drop_its_last_handle() {
         within(MUST_END, way, move || {
             let last: Arc<Mutex<Option<Connection>>> = Arc::default();
             let handle = Arc::clone(&last);
-            let scene = Scene::with(|options| {
-                options.on_read(move |operation| {
-                    if operation.name() != "PING" {
-                        return;
-                    }
-                    let Some(connection) = handle.lock().unwrap().take() else { return };
-                    if way == "close" {
-                        connection.close();
-                    }
-                })
-            });
-            let Scene { server, connection, recorder } = scene;
+            let on_ping = move |operation: &ReadOperation<'_>| {
+                if operation.name() != "PING" {
+                    return;
+                }
+                let Some(connection) = handle.lock().unwrap().take() else { return };
+                if way == "close" {
+                    connection.close();
+                }
+            };
+            let (server, recorder) = (Server::start().unwrap(), Recorder::new());
+            let connection = Options::builder()
+                .server(server.url())
+                .connection_listener(recorder.clone())
+                .on_read(on_ping)
+                .connect()
+                .unwrap();
             connection.publish("a", "before").unwrap();
             connection.flush().unwrap();
             let weak = connection.downgrade();

@@ -34,7 +34,7 @@ fn percentile_99(times: &mut [Duration]) -> Duration {
 
 fn length(tier: Tier) -> Duration {
     let told = env::var("SOAK").ok().map(|text| text.parse().expect("SOAK is in seconds"));
-    Duration::from_secs(told.unwrap_or(tier.choose(10, 120)))
+    Duration::from_secs(told.unwrap_or_else(|| tier.choose(10, 120)))
 }
 
 /// Requests, messages, subscriptions that come and go: everything stays as it is.

@@ -96,11 +96,9 @@ impl Wire {
                 if lines.get(*line).and_then(|line| line.entries.get(*offset)) == Some(entry) {
                     next.insert((*line, offset + 1));
                 }
-                for later in line + 1..lines.len() {
-                    if lines[later].entries.first() == Some(entry) {
-                        next.insert((later, 1));
-                    }
-                }
+                let later = lines.iter().enumerate().skip(line + 1);
+                let begins = later.filter(|(_, one)| one.entries.first() == Some(entry));
+                next.extend(begins.map(|(at, _)| (at, 1)));
             }
             assert!(!next.is_empty(), "{name}: message {at}, {entry:?}, did not come in like that");
             places = next;
