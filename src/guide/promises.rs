@@ -2,9 +2,9 @@
 //!
 //! The words of the promises stand in the guide, under
 //! [What happens to a message](crate#what-happens-to-a-message),
-//! [Listening](crate#listening) and [Reconnecting](crate#reconnecting). Here is what each of them is
-//! held to. A proof with a letter and a number is one of `tests/promises`, a program that prints a
-//! table of the figures that it reached:
+//! [Listening](crate#listening) and [Reconnecting](crate#reconnecting). Here is what each of them
+//! is held to. A proof with a letter and a number is one of `tests/promises`, a program that prints
+//! a table of the figures that it reached:
 //!
 //! ```text
 //! cargo test --release --features testing --test promises            # minutes

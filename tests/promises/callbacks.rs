@@ -113,7 +113,7 @@ fn panicking_listeners(panics: u64) {
     for round in 0..panics / step {
         for number in 0..step {
             server.send_error("odd");
-            let other = ["127.0.0.1:1", "127.0.0.1:2"][number as usize % 2];
+            let other = ["a.invalid:1", "b.invalid:1"][number as usize % 2];
             server.announce_servers(&[other]);
         }
         let count = usize::try_from((round + 1) * step).unwrap();

@@ -32,6 +32,13 @@ fn percentile_99(times: &mut [Duration]) -> Duration {
     times[times.len() * 99 / 100]
 }
 
+/// The 99th percentile of a part of the run; each time has its place in the run beside it.
+fn part(times: &[(Duration, Duration)], length: Duration, from: f64, to: f64) -> Duration {
+    let inside = |at: Duration| (from..=to).contains(&(at.as_secs_f64() / length.as_secs_f64()));
+    let chosen = times.iter().filter(|(at, _)| inside(*at));
+    percentile_99(&mut chosen.map(|(_, took)| *took).collect::<Vec<_>>())
+}
+
 fn length(tier: Tier) -> Duration {
     let told = env::var("SOAK").ok().map(|text| text.parse().expect("SOAK is in seconds"));
     Duration::from_secs(told.unwrap_or_else(|| tier.choose(10, 120)))
@@ -86,13 +93,7 @@ pub(crate) fn steady(tier: Tier) -> String {
     let (since, memory) = settled.expect("a settled part");
     let grown = resident() as f64 - memory as f64;
     let slope = grown / since.elapsed().as_secs_f64() * 3_600.0;
-    let part = |from: f64, to: f64| {
-        let inside =
-            |at: &Duration| (from..=to).contains(&(at.as_secs_f64() / length.as_secs_f64()));
-        let chosen = times.iter().filter(|(at, _)| inside(at));
-        percentile_99(&mut chosen.map(|(_, took)| *took).collect::<Vec<_>>())
-    };
-    let (first, last) = (part(0.0, 0.2), part(0.8, 1.0));
+    let (first, last) = (part(&times, length, 0.0, 0.2), part(&times, length, 0.8, 1.0));
     let explained = |told: &Happening| matches!(told.event_kind(), Some(Kind::Connected));
     assert_eq!(recorder.count(|told| !explained(told)), 0, "{}", recorder.timeline("unexplained"));
     if length >= LONG {
