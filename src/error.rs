@@ -34,6 +34,8 @@ pub enum ErrorKind {
     InvalidOption,
     /// The call makes no sense here: the text says why and what to do instead.
     Misuse,
+    /// A payload is asked for as text and is no UTF-8.
+    NotText,
     /// Payload and headers together are larger than the server accepts.
     MaxPayload,
     /// The protocol line of a message or subscription would be longer than the control line.

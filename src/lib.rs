@@ -30,7 +30,8 @@
 //!     let subscription = connection.subscribe("greet.*")?;
 //!     connection.publish("greet.joe", "hello")?;
 //!     let message = subscription.next_timeout(Duration::from_secs(1))?;
-//!     println!("{}: {:?}", message.subject(), message.payload());
+//!     // A payload is bytes.
+//!     println!("{}: {}", message.subject(), String::from_utf8_lossy(message.payload()));
 //!     connection.drain(Duration::from_secs(5))
 //! }
 //! ```
@@ -66,6 +67,8 @@
 //! # #[cfg(not(feature = "testing"))]
 //! # fn main() {}
 //! ```
+//!
+#![doc = include_str!("guide/recipes.md")]
 //!
 //! # Listening
 //!
@@ -115,6 +118,20 @@
 //! # #[cfg(not(feature = "testing"))]
 //! # fn main() {}
 //! ```
+//!
+//! [`ErrorListener`] has a method for each kind, and `on_error` hears all of them. What a listener
+//! does not write logs.
+//!
+//! | method | called for |
+//! | --- | --- |
+//! | `error_occurred(&self, &Connection, &ServerError)` | everything that the server refuses |
+//! | `exception_occurred(&self, &Connection, &Error)` | every other failure: a refused connection, a broken socket, a panic of a handler |
+//! | `slow_consumer_detected(&self, &Connection, &dyn Consumer)` | a subscription at its limit, once; its counts are those of the moment of the call |
+//! | `slow_consumer_recovered(&self, &Connection, &dyn Consumer)` | the end of that |
+//! | `message_discarded(&self, &Connection, &Message)` | an outgoing message dropped by [`OutboxPolicy::DropNewest`] |
+//! | `socket_write_timeout(&self, &Connection)` | a write that took too long |
+//!
+//! One listener may hear several connections, and be both kinds: give clones of an `Arc` of it.
 //!
 //! All listeners of a connection run on its one callback thread, one call at a time, in the order
 //! in which things happened. A listener may block, panic (which is caught and reported), and call
@@ -189,6 +206,66 @@
 //! ([`select_server`](OptionsBuilder::select_server)), and which servers there are
 //! ([`Connection::set_server_pool`]). A server that announces its end is left at once with
 //! [`reconnect_on_lame_duck`](OptionsBuilder::reconnect_on_lame_duck).
+//!
+//! # Threads and blocking
+//!
+//! A connection has three threads, `nats-N-reader`, `nats-N-flusher` and `nats-N-callback` (N is
+//! its number in the process), and one more for each dispatcher. While it drains there is one more,
+//! and a host name is looked up on a short-lived `nats-resolve`, which is left behind if the
+//! system's resolver does not answer. Credentials that have to be asked are asked on a short-lived
+//! `nats-N-creds`. Every call may be made from any thread. What waits takes a time, or has one of
+//! its own: `flush` 10 s ([`flush_timeout`](Connection::flush_timeout) any other), `connect` 2 s
+//! for each server, `close` 2 s. Only [`Subscription::next`], [`SubscriptionSet::next`], their
+//! `iter` and [`Connection::events`] wait without a limit, and they end when the connection closes.
+//!
+//! * `publish` does not wait for the socket; for room in a full outbox up to 2 s by default
+//!   ([`OutboxPolicy`]), but not on the connection's own threads, where it fails at once.
+//! * A handler of a dispatcher may block: only its own dispatcher waits.
+//! * The callbacks `reconnect_delay` and `select_server` run on the reader thread, in an outage, so
+//!   they should return soon. What would wait there for the same connection fails with
+//!   [`Misuse`](ErrorKind::Misuse).
+//! * A time-out may be as long as one likes; `Duration::MAX` waits for ever.
+//!
+//! A [`Connection`] that is dropped closes once its last handle is gone; subscriptions and
+//! dispatchers count as handles. Listeners and handlers are lent a handle that does not count, so
+//! that they keep nothing open; [`Connection::downgrade`] gives another such.
+//!
+//! # Errors
+//!
+//! Every call that can fail returns [`Error`], which is small and `Clone`, with a
+//! [`kind`](Error::kind) to decide by, a line for people, and a chain of sources. What the server
+//! says is a typed [`ServerError`]. A subject, a URL, a header or an option that cannot be used is
+//! refused before anything is sent, and the text names the offending part. No error, event, log
+//! line or `Debug` output shows a password, a token, a seed, a JWT or a payload.
+//!
+//! ```
+//! # #[cfg(feature = "testing")]
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use nats_blocking::{ErrorKind, testing::Server};
+//!
+//! let server = Server::start()?;
+//! server.refuse_connections(true)?;
+//! let error = nats_blocking::connect(server.url()).unwrap_err();
+//! assert_eq!(error.kind(), ErrorKind::Connect);
+//! for attempt in error.attempts() {
+//!     println!("{}: {}", attempt.server(), attempt.cause());
+//! }
+//! # Ok(())
+//! # }
+//! # #[cfg(not(feature = "testing"))]
+//! # fn main() {}
+//! ```
+//!
+//! # Ending
+//!
+//! * [`Connection::drain`] is the orderly end: subscriptions end, handlers finish, everything is
+//!   flushed. It needs a server; during an outage it fails and changes nothing.
+//! * [`Connection::close`] ends now, within the close time-out (2 s). What is queued is written if
+//!   that is possible at once, and otherwise counted as [discarded](Statistics::discarded).
+//! * A program that just ends loses what the outbox still holds: `flush`, `drain` or `close` first.
+//!
+//! After either, messages that had arrived stay readable from their subscriptions, every waiting
+//! call has ended, and the threads are gone.
 //!
 //! # Authorization
 //!
@@ -273,65 +350,6 @@
 //! * Messages that were encrypted and not yet sent are lost with the connection (at most 64 KiB or
 //!   one message), as what the operating system had taken is.
 //!
-//! # Threads and blocking
-//!
-//! A connection has three threads, `nats-N-reader`, `nats-N-flusher` and `nats-N-callback` (N is
-//! its number in the process), and one more for each dispatcher. While it drains there is one more,
-//! and a host name is looked up on a short-lived `nats-resolve`, which is left behind if the
-//! system's resolver does not answer. Credentials that have to be asked are asked on a short-lived
-//! `nats-N-creds`. Every call may be made from any thread. What blocks says how long; only
-//! [`Subscription::next`], [`SubscriptionSet::next`], their `iter` and [`Connection::events`] wait
-//! without a limit, and they end when the connection closes.
-//!
-//! * `publish` does not wait for the socket; for room in a full outbox up to 2 s by default
-//!   ([`OutboxPolicy`]), but not on the connection's own threads, where it fails at once.
-//! * A handler of a dispatcher may block: only its own dispatcher waits.
-//! * The callbacks `reconnect_delay` and `select_server` run on the reader thread, in an outage, so
-//!   they should return soon. What would wait there for the same connection fails with
-//!   [`Misuse`](ErrorKind::Misuse).
-//! * A time-out may be as long as one likes; `Duration::MAX` waits for ever.
-//!
-//! A [`Connection`] that is dropped closes once its last handle is gone; subscriptions and
-//! dispatchers count as handles. Listeners and handlers are lent a handle that does not count, so
-//! that they keep nothing open; [`Connection::downgrade`] gives another such.
-//!
-//! # Errors
-//!
-//! Every call returns [`Error`], which is small and `Clone`, with a [`kind`](Error::kind) to decide
-//! by, a line for people, and a chain of sources. What the server says is a typed [`ServerError`].
-//! A subject, a URL, a header or an option that cannot be used is refused before anything is sent,
-//! and the text names the offending part. No error, event, log line or `Debug` output shows a
-//! password, a token, a seed, a JWT or a payload.
-//!
-//! ```
-//! # #[cfg(feature = "testing")]
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! use nats_blocking::{ErrorKind, testing::Server};
-//!
-//! let server = Server::start()?;
-//! server.refuse_connections(true)?;
-//! let error = nats_blocking::connect(server.url()).unwrap_err();
-//! assert_eq!(error.kind(), ErrorKind::Connect);
-//! for attempt in error.attempts() {
-//!     println!("{}: {}", attempt.server(), attempt.cause());
-//! }
-//! # Ok(())
-//! # }
-//! # #[cfg(not(feature = "testing"))]
-//! # fn main() {}
-//! ```
-//!
-//! # Ending
-//!
-//! * [`Connection::drain`] is the orderly end: subscriptions end, handlers finish, everything is
-//!   flushed. It needs a server; during an outage it fails and changes nothing.
-//! * [`Connection::close`] ends now, within the close time-out (2 s). What is queued is written if
-//!   that is possible at once, and otherwise counted as [discarded](Statistics::discarded).
-//! * A program that just ends loses what the outbox still holds: `flush`, `drain` or `close` first.
-//!
-//! After either, messages that had arrived stay readable from their subscriptions, every waiting
-//! call has ended, and the threads are gone.
-//!
 //! # Testing
 //!
 //! The feature `testing` adds the module `testing`: `Server`, an in-process NATS server on a
@@ -396,6 +414,7 @@
 //!
 //! # Features
 //!
+//! * `tls`, on by default: TLS by the system's library; `tls-vendored` builds OpenSSL from source.
 //! * `nkeys`, on by default: signing with nkey seeds, JWTs and credentials files.
 //! * `testing`: the module above.
 //! * `crossbeam-channel`: `ready()` on [`Subscription`], [`SubscriptionSet`] and [`Events`], a
