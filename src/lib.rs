@@ -151,24 +151,29 @@
 //! 1. **At most once.** One `publish` puts a message on at most one connection to a server, once
 //!    and in full. The client never sends it twice, never changes the order of what one thread
 //!    publishes, and hands each received message to exactly one reader or handler of its
-//!    subscription.
+//!    subscription. (Proofs E1, E3, E7.)
 //! 2. **The loss of a connection can lose messages.** Of those going out: what the operating system
 //!    had taken and the server had not yet processed. Of those coming in: what the server had not
 //!    yet written. What one publisher loses going out is one contiguous run for each disconnect:
 //!    everything accepted before it has arrived and everything after it follows, in order. When
 //!    [`flush`](Connection::flush) returns `Ok`, nothing published before it can be lost that way.
+//!    (E1, E5.)
 //! 3. **What is published during an outage is kept**, whole and in order, up to the
 //!    [reconnect buffer](ReconnectBuffer), and sent once, after the subscriptions have been
-//!    established again. Beyond it `publish` fails; nothing is dropped silently.
+//!    established again. Beyond it `publish` fails; nothing is dropped silently. (E2, E9.)
 //! 4. **A request ends exactly once**: with its reply, with `NoResponders`, at its deadline, or at
 //!    the end of the connection. A loss of the connection ends it only if
 //!    [an option](OptionsBuilder::fail_requests_on_disconnect) says so. A late reply never answers
-//!    another request.
+//!    another request. (E4.)
 //! 5. **Two copies of a message** reach a subscriber only if two servers each sent one, which can
 //!    happen while the connection moves within a cluster. The client passes on what it received.
+//!    (J1.)
 //! 6. **A drain loses nothing that it can keep**: handlers see every message that arrived before
 //!    the server confirmed the end of their subscription, what was published is flushed, then the
-//!    connection closes. If its time is over before that, its outcome says so.
+//!    connection closes. If its time is over before that, its outcome says so. (E6.)
+//!
+//! The page [promises](guide::promises) has the figures that each of these is held to, and the name
+//! of its proof; E1 to J2 are rows of the table that `tests/promises` prints.
 //!
 //! [`Subscription::on_closed`] and [`Dispatcher::on_closed`] tell that a subscription has ended,
 //! why, and, for handlers, that its last message has been handled. [`Connection::barrier`] waits

@@ -35,7 +35,7 @@ const LAYERS: &str = "
     options         sizes sockets wire tls listening watching durations property_text
     options         property_keys properties environment
     .               lib
-    guide           from_nats from_async_nats from_java
+    guide           from_nats from_async_nats from_java promises
     testing         client_op interest session broker server grammar recorder
 ";
 

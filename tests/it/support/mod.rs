@@ -17,6 +17,7 @@
 //! | `seed` | random numbers that can be replayed |
 //! | `watchdog` | a limit for a piece of a test, with a report of what hangs |
 //! | `source` | Rust text seen as code, comments and literals, for the structure test |
+//! | `public_items` | the public functions and types of a Rust text |
 //!
 //! Nothing here knows the crate under test.
 
@@ -32,6 +33,7 @@ pub(crate) mod nats_server;
 pub(crate) mod own_process;
 pub(crate) mod ports;
 pub(crate) mod proxy;
+pub(crate) mod public_items;
 pub(crate) mod scripted;
 pub(crate) mod seed;
 pub(crate) mod source;
