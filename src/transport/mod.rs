@@ -4,6 +4,8 @@
 //! [`secure`] makes one over TLS of it. A build without the feature `tls` has the same names, and
 //! refuses.
 
+#[cfg(any(feature = "tls", feature = "websocket"))]
+mod held_back;
 #[cfg(not(feature = "tls"))]
 mod no_tls;
 mod resolve;

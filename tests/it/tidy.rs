@@ -21,7 +21,7 @@ const LAYERS: &str = "
     protocol        subject headers message info tls_policy op connect parser handshake
     .               read_listener
     auth            secret nkey jwt creds login sign ways
-    transport       stream resolve tcp no_tls
+    transport       stream resolve tcp held_back no_tls
     transport/tls   pem explain session settings stream
     subscriptions   consumer mailbox subscriber requests registry router delivery
     outbox          frames pongs state turn append phases
