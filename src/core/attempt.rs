@@ -1,4 +1,5 @@
-//! One attempt to connect: resolve, connect, INFO, TLS, CONNECT and PING, PONG, under one deadline.
+//! One attempt to connect: resolve, connect, TLS and WebSocket where the URL says so, INFO, TLS where
+//! the server says so, CONNECT and PING, PONG, under one deadline.
 //!
 //! Runs on the reader thread. Whatever the server says with `-ERR` on the way is the cause of the
 //! failure, even if the socket broke before it was read: what has arrived is read to the end.
@@ -17,7 +18,7 @@ use crate::protocol::{
 use crate::server_url::ServerUrl;
 use crate::sync::{Arc, assert_unlocked};
 use crate::trace::{Trace, TraceStepKind};
-use crate::transport::{PreparedTls, Stream, TlsSettings, is_wait, secure};
+use crate::transport::{PreparedTls, Stream, TlsSettings, is_wait, secure, upgrade};
 
 /// A completed login; the parser holds what came behind it.
 pub(super) struct LoggedIn {
@@ -68,6 +69,7 @@ fn tls_wish(core: &Core, url: &ServerUrl) -> TlsWish {
         option: core.config.tls.wanted(),
         first: core.config.tls.first(),
         url: url.is_tls(),
+        websocket: url.is_websocket(),
         configured: core.life().pool.wants_tls(),
         built: TlsSettings::BUILT,
     }
@@ -90,6 +92,10 @@ impl Attempt<'_> {
     fn log_in(mut self) -> Result<LoggedIn> {
         if tls_policy(self.wish, None) == TlsStep::Upgrade {
             self.begin_tls()?;
+        }
+        if self.url.is_websocket() {
+            let settings = &self.core.config.websocket;
+            self.stream = upgrade(settings, self.stream, self.url, self.deadline)?;
         }
         let mut parser = Parser::new(self.core.config.limits);
         let mut handshake = Handshake::new();

@@ -99,7 +99,14 @@ impl Receiver<'_> {
                     idle_since = Instant::now();
                     wait = Some(interval);
                 }
-                Err(error) => return Error::io("reading from the server", error),
+                Err(error) => {
+                    let error = Error::io("reading from the server", error);
+                    // As where the parser finds a fault: it is told before the loss.
+                    if error.kind() == ErrorKind::Protocol {
+                        self.core.exception(error.clone());
+                    }
+                    return error;
+                }
             }
         }
     }

@@ -19,7 +19,7 @@ use crate::protocol::Limits;
 use crate::server_list::{self, ServerList};
 use crate::server_url::ServerUrl;
 use crate::subscriptions::PendingLimits;
-use crate::transport::{TcpOptions, TlsSettings};
+use crate::transport::{TcpOptions, TlsSettings, WebSocketSettings};
 
 /// Connects with default options to the first of the servers that accepts.
 ///
@@ -108,6 +108,7 @@ impl Default for OptionsBuilder {
             tcp: TcpOptions { send_buffer: Some(256 * 1024), ..TcpOptions::default() },
             watch: Watch::default(),
             tls: TlsSettings::default(),
+            websocket: WebSocketSettings::default(),
         };
         Self { servers: Vec::new(), config, sinks: Vec::new(), hears_errors: false }
     }
