@@ -465,9 +465,9 @@ pub use crate::subscriptions::{
     Consumer, ConsumerStatus, ConsumerView, EndReason, PendingLimits, SubscriptionEnd,
 };
 pub use crate::trace::{TraceStep, TraceStepKind};
-pub use crate::transport::ResolveMode;
 #[cfg(feature = "tls")]
 pub use crate::transport::TlsVersion;
+pub use crate::transport::{Connector, ResolveMode, ServerAddress, Transport};
 
 /// The README's programs, compiled with the documentation tests.
 #[cfg(doctest)]

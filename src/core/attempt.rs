@@ -18,7 +18,7 @@ use crate::protocol::{
 use crate::server_url::ServerUrl;
 use crate::sync::{Arc, assert_unlocked};
 use crate::trace::{Trace, TraceStepKind};
-use crate::transport::{PreparedTls, Stream, TlsSettings, is_wait, secure, upgrade};
+use crate::transport::{PreparedTls, ServerAddress, Stream, TlsSettings, is_wait, secure, upgrade};
 
 /// A completed login; the parser holds what came behind it.
 pub(super) struct LoggedIn {
@@ -47,7 +47,7 @@ pub(super) fn attempt(
     // A certificate that cannot be read fails the attempt before the server hears of it.
     let prepared = if wish.wanted() { Some(core.config.tls.prepare()?) } else { None };
     let deadline = attempt_deadline(core, until);
-    let stream = core.connector.connect(url, deadline, &core.cancel, trace)?;
+    let stream = dial(core, url, deadline, trace)?;
     core.cancel.watch(Some(Arc::clone(&stream)));
     let socket = Arc::clone(&stream);
     let attempt = Attempt { core, url, trace, wish, deadline, prepared, stream, tls: false };
@@ -62,6 +62,30 @@ pub(super) fn attempt(
 pub(super) fn attempt_deadline(core: &Core, until: Option<Instant>) -> Instant {
     let deadline = clock::after(core.config.connect_timeout);
     until.map_or(deadline, |until| until.min(deadline))
+}
+
+/// A stream to the server, or to whatever the program's connector puts in its place.
+fn dial(
+    core: &Core,
+    url: &ServerUrl,
+    deadline: Instant,
+    trace: &Trace<'_>,
+) -> Result<Arc<dyn Stream>> {
+    let Some(connector) = core.config.connector.clone() else {
+        return core.dial.connect(url, deadline, &core.cancel, trace);
+    };
+    let address = ServerAddress::of(url);
+    let name = core.thread_name("connect");
+    let start = |body| core.threads.start(name, core.id, Runs::Program, body);
+    let call = move || connector.connect(&address, deadline);
+    let outcome = core.connecting.ask(deadline, &core.cancel, start, call);
+    if outcome.as_ref().is_err_and(|error| error.kind() == ErrorKind::UserPanic) {
+        core.counters.panics.add(1);
+    }
+    let stream = outcome?;
+    let (local, peer) = (stream.local_addr(), stream.peer_addr());
+    trace.step(|| TraceStepKind::Connected { local, peer });
+    Ok(stream)
 }
 
 fn tls_wish(core: &Core, url: &ServerUrl) -> TlsWish {

@@ -107,6 +107,7 @@ impl Default for OptionsBuilder {
             // What the kernel holds for a dead peer is what a loss can swallow unseen.
             tcp: TcpOptions { send_buffer: Some(256 * 1024), ..TcpOptions::default() },
             watch: Watch::default(),
+            connector: None,
             tls: TlsSettings::default(),
             websocket: WebSocketSettings::default(),
         };

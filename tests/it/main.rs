@@ -50,3 +50,5 @@ mod tls;
 #[cfg(feature = "tls")]
 mod tls_throughput;
 mod torn;
+#[cfg(feature = "websocket")]
+mod websocket;

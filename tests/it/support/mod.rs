@@ -6,7 +6,7 @@
 //! | `ports` | loopback ports that no outgoing connection can take |
 //! | `nats_server` | a real `nats-server` as a child process, and signals to it |
 //! | `certificates` | certificates of every kind, good and bad |
-//! | `tls_peer` | a TLS server that does what a healthy one never does |
+//! | `tls_peer` | a server, also of TLS or WebSocket, that does what a healthy one never does |
 //! | `cluster` | several of them with routes |
 //! | `jwt` | keys, JWTs and credentials files of operators, accounts and users |
 //! | `scripted` | a server that does what a healthy one never does |
@@ -35,7 +35,7 @@ pub(crate) mod proxy;
 pub(crate) mod scripted;
 pub(crate) mod seed;
 pub(crate) mod source;
-#[cfg(feature = "tls")]
+#[cfg(any(feature = "tls", feature = "websocket"))]
 pub(crate) mod tls_peer;
 pub(crate) mod wait;
 pub(crate) mod watchdog;
