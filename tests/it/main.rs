@@ -15,6 +15,7 @@
 mod authorization;
 mod callbacks;
 mod conformance;
+mod connector;
 mod corpus;
 #[cfg(feature = "testing")]
 mod departure;
