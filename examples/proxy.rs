@@ -191,7 +191,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let subscription = connection.subscribe("through")?;
     connection.publish("through", "the proxy")?;
     let message = subscription.next_timeout(PATIENCE)?;
-    say(format!("received: through {}", message.text()?))?;
+    say(format!("received: through {}", message.text()?));
     connection.close();
     Ok(())
 }

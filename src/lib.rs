@@ -268,6 +268,19 @@
 //! * Messages that were encrypted and not yet sent are lost with the connection (at most 64 KiB or
 //!   one message), as what the operating system had taken is.
 //!
+//! # WebSocket, proxies, other transports
+//!
+//! With the feature `websocket` a server is reached through `ws://host` and `wss://host` (over TLS)
+//! too, on its WebSocket port: 80 and 443 unless the URL says otherwise. Path and query of the URL
+//! go into the request, and `OptionsBuilder::websocket_header` adds headers. Everything else is as
+//! without it; of what is being written up to 64 KiB are lost with a connection, as over TLS.
+//! Servers that are discovered are spoken to in the same way. Where TLS is wanted, `ws://` is
+//! refused.
+//!
+//! A proxy, a tunnel or a peer in memory is a [`Connector`] of the program, which makes a
+//! [`Transport`]; [`TcpStream`](std::net::TcpStream) is one. TLS and WebSocket run on top of it. The
+//! example `proxy` has connectors for HTTP CONNECT and SOCKS5.
+//!
 //! # Threads and blocking
 //!
 //! A connection has three threads, `nats-N-reader`, `nats-N-flusher` and `nats-N-callback` (N is
@@ -392,6 +405,7 @@
 //! # Features
 //!
 //! * `nkeys`, on by default: signing with nkey seeds, JWTs and credentials files.
+//! * `websocket`: `ws://` and `wss://`.
 //! * `testing`: the module above.
 //! * `crossbeam-channel`: `ready()` on [`Subscription`], [`SubscriptionSet`] and [`Events`], a
 //!   receiver for `select!` beside the program's own channels. Its type is that of
@@ -399,7 +413,7 @@
 //!
 //! # Not here
 //!
-//! Not yet: WebSocket, JetStream, Key-Value, Object Store and services.
+//! Not yet: JetStream, Key-Value, Object Store and services.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 

@@ -11,6 +11,7 @@
 //! | `jwt` | keys, JWTs and credentials files of operators, accounts and users |
 //! | `scripted` | a server that does what a healthy one never does |
 //! | `proxy` | a proxy that delays, throttles, swallows, cuts and counts, as `faults` says |
+//! | `tunnel` | a proxy as firewalls have one: HTTP CONNECT and SOCKS5 |
 //! | `frames` | a byte stream cut into frames, both directions |
 //! | `own_process` | a test in a process of its own |
 //! | `leaks` | threads and descriptors before and after |
@@ -35,7 +36,7 @@ pub(crate) mod proxy;
 pub(crate) mod scripted;
 pub(crate) mod seed;
 pub(crate) mod source;
-#[cfg(any(feature = "tls", feature = "websocket"))]
 pub(crate) mod tls_peer;
+pub(crate) mod tunnel;
 pub(crate) mod wait;
 pub(crate) mod watchdog;
