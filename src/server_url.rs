@@ -311,6 +311,21 @@ fn with_scheme(text: &str) -> String {
 /// The text with whatever may be user information cut out, for error messages about texts that
 /// could not be read: everything before the last `@` counts, and without one a port that is none.
 fn redact(text: &str) -> String {
+    let shown = redact_user(text);
+    // The path and the query of a WebSocket URL may hold a token.
+    let lower = shown.to_ascii_lowercase();
+    if !lower.starts_with("ws://") && !lower.starts_with("wss://") {
+        return shown;
+    }
+    let host = shown.find("://").map_or(0, |at| at + 3);
+    let rest = shown.get(host..).unwrap_or_default();
+    match rest.find(['/', '?', '#']) {
+        Some(end) => format!("{}/…", shown.get(..host + end).unwrap_or_default()),
+        None => shown,
+    }
+}
+
+fn redact_user(text: &str) -> String {
     let visible: String = text.chars().filter(|c| !c.is_control()).collect();
     match (visible.find("://"), visible.rfind('@')) {
         (Some(scheme), Some(at)) if scheme < at => {
@@ -418,6 +433,10 @@ mod tests {
         }
         for bad in ["ws://host/#a", "ws://host/a b", "ws://", "ws://host:0", "http://host"] {
             assert_eq!(ServerUrl::parse(bad).expect_err(bad).kind(), ErrorKind::InvalidUrl);
+        }
+        for bad in ["ws://host:x/?token=hunter2", "wss://host?hunter2 x", "ws://host/#hunter2"] {
+            let error = ServerUrl::parse(bad).expect_err(bad);
+            assert!(!format!("{error:?} {error}").contains("hunter2"), "{error}");
         }
         let through = ServerUrl::parse("wss://u:p@host:8443/a").expect("url");
         let learned = ServerUrl::discovered("10.0.0.1:9222", &through).expect("address");

@@ -317,3 +317,49 @@ fn the_request_has_the_headers_of_the_program_and_nothing_shows_their_values() {
         }
     });
 }
+
+/// A frame of the client: its first byte and its payload. None at the end.
+fn client_frame(stream: &mut TcpStream) -> Option<(u8, Vec<u8>)> {
+    let mut head = [0; 2];
+    stream.read_exact(&mut head).ok()?;
+    assert!(head[1] & 0x80 != 0, "a client masks");
+    let length = match head[1] & 0x7F {
+        126 => {
+            let mut length = [0; 2];
+            stream.read_exact(&mut length).ok()?;
+            usize::from(u16::from_be_bytes(length))
+        }
+        127 => panic!("none so long is expected"),
+        length => usize::from(length),
+    };
+    let (mut mask, mut payload) = ([0; 4], vec![0; length]);
+    stream.read_exact(&mut mask).ok()?;
+    stream.read_exact(&mut payload).ok()?;
+    for (byte, mask) in payload.iter_mut().zip(mask.iter().cycle()) {
+        *byte ^= mask;
+    }
+    Some((head[0], payload))
+}
+
+#[test]
+fn a_ping_is_answered_at_once_and_close_says_farewell() {
+    within(LONG, "control frames", || {
+        let (send, receive) = std::sync::mpsc::channel();
+        let peer = TlsPeer::start(move |_, mut stream| {
+            let asked = request(&mut stream);
+            // The first frame right behind the response.
+            let info = [agree(&asked).as_bytes(), &frame(0x82, INFO.as_bytes())].concat();
+            stream.write_all(&info).unwrap();
+            while !client_frame(&mut stream).unwrap().1.ends_with(b"PING\r\n") {}
+            stream.write_all(&[frame(0x82, b"PONG\r\n"), frame(0x89, b"there?")].concat()).unwrap();
+            while let Some(frame) = client_frame(&mut stream) {
+                send.send(frame).unwrap();
+            }
+        });
+        let connection = options(&format!("ws://{}", peer.address())).connect().unwrap();
+        assert_eq!(receive.recv_timeout(LIMIT).unwrap(), (0x8A, b"there?".to_vec()));
+        connection.close();
+        assert_eq!(receive.recv_timeout(LIMIT).unwrap(), (0x88, vec![3, 232]));
+        assert!(receive.recv_timeout(LIMIT).is_err(), "nothing after it");
+    });
+}
