@@ -278,10 +278,10 @@
 //! refused.
 //!
 //! A proxy, a tunnel or a peer in memory is a [`Connector`] of the program, which makes a
-//! [`Transport`]; [`TcpStream`](std::net::TcpStream) is one. TLS and WebSocket run on top of it. The
-//! example `proxy` has connectors for HTTP CONNECT and SOCKS5. A connector is asked on a short-lived
-//! thread, `nats-N-connect`, and what it made is ended on another, `nats-shutdown`; both are left
-//! behind if the program's code does not return.
+//! [`Transport`]; [`TcpStream`](std::net::TcpStream) is one. TLS and WebSocket run on top of it.
+//! The example `proxy` has connectors for HTTP CONNECT and SOCKS5. A connector is asked on a
+//! short-lived thread, `nats-N-connect`, and what it made is ended on another, `nats-shutdown`;
+//! both are left behind if the program's code does not return.
 //!
 //! # Threads and blocking
 //!

@@ -1,5 +1,5 @@
-//! One attempt to connect: resolve, connect, TLS and WebSocket where the URL says so, INFO, TLS where
-//! the server says so, CONNECT and PING, PONG, under one deadline.
+//! One attempt to connect: resolve, connect, TLS and WebSocket where the URL says so, INFO, TLS
+//! where the server says so, CONNECT and PING, PONG, under one deadline.
 //!
 //! Runs on the reader thread. Whatever the server says with `-ERR` on the way is the cause of the
 //! failure, even if the socket broke before it was read: what has arrived is read to the end.

@@ -56,6 +56,10 @@ impl Receiver<'_> {
         let interval = self.core.config.ping_interval;
         let mut idle_since = Instant::now();
         let mut wait = interval;
+        // What the last read of the login has produced.
+        if self.link.stream.asks_for_write() {
+            self.core.outbox.write_held_back();
+        }
         loop {
             if let Err(error) = self.handle_all() {
                 return error;

@@ -86,8 +86,8 @@ fn apply(
         }
     }
     if read("NATS_SOCKS_PROXY")?.is_some() {
-        let text = "NATS_SOCKS_PROXY is not read here, and a direct connection would go round it: a \
-                    proxy is a Connector, given to OptionsBuilder::connector";
+        let text = "NATS_SOCKS_PROXY is not read here, and a direct connection would go round it: \
+                    a proxy is a Connector, given to OptionsBuilder::connector";
         return Err(bad(text.to_owned()));
     }
     match read("NATS_URL")? {

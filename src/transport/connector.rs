@@ -13,8 +13,8 @@ use crate::server_url::ServerUrl;
 /// or to a peer in memory. TLS and WebSocket run on top of what it makes, as the server's URL and
 /// the options say.
 ///
-/// It is given to [`OptionsBuilder::connector`](crate::OptionsBuilder::connector), and asked once in
-/// each attempt to connect, on a thread of its own, `nats-N-connect`. It should give up at the
+/// It is given to [`OptionsBuilder::connector`](crate::OptionsBuilder::connector), and asked once
+/// in each attempt to connect, on a thread of its own, `nats-N-connect`. It should give up at the
 /// deadline. One that does not is left behind: the attempt fails, `close` does not wait for it
 /// beyond its time-out, no second call is made while it runs, and what it makes later is closed. A
 /// panic fails the attempt.

@@ -262,12 +262,13 @@ fn a_frame_that_no_server_sends_is_told_and_ends_the_connection_once() {
                 let asked = request(&mut stream);
                 let _ = stream.write_all(agree(&asked).as_bytes());
                 let _ = stream.write_all(&frame(0x82, INFO.as_bytes()));
-                // CONNECT and PING come in one frame, or in two: whatever comes is the login.
-                let _ = stream.read(&mut [0; 4096]);
-                // In parts, with a ping between, which the client answers.
-                let parts =
-                    [frame(0x02, b"PO"), frame(0x89, b"!"), frame(0x80, b"NG\r\n"), bad.clone()];
-                let _ = stream.write_all(&parts.concat());
+                while !client_frame(&mut stream).unwrap().1.ends_with(b"PING\r\n") {}
+                // In parts.
+                let parts = [frame(0x02, b"PO"), frame(0, b""), frame(0x80, b"NG\r\n")];
+                stream.write_all(&parts.concat()).unwrap();
+                // The connection stands: the client subscribes.
+                while !client_frame(&mut stream).unwrap().1.starts_with(b"SUB") {}
+                let _ = stream.write_all(&bad);
                 read_to_end(&mut stream);
             });
             let recorder = Recorder::new();
@@ -277,7 +278,9 @@ fn a_frame_that_no_server_sends_is_told_and_ends_the_connection_once() {
                 .error_listener(recorder.clone())
                 .connect()
                 .unwrap();
+            let subscription = connection.subscribe("a").unwrap();
             let error = connection.wait_closed(LIMIT).unwrap().unwrap();
+            drop(subscription);
             assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
             assert!(error.to_string().contains(why), "{why}: {error}");
             let told = recorder.records().iter().any(|record| {

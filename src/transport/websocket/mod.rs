@@ -6,8 +6,8 @@
 //! ```
 //!
 //! Nothing is kept of a frame but its head, so that its length costs no memory, and a message of
-//! any number of frames is what it is to NATS: bytes. Nothing is compressed. The answer to a ping or
-//! a close waits with the frames, and leaves with the next write turn.
+//! any number of frames is what it is to NATS: bytes. Nothing is compressed. The answer to a ping
+//! or a close waits with the frames, and leaves with the next write turn.
 //!
 //! `settings` holds what the options say, `upgrade` is request and response, `frames` the pure
 //! part, `stream` the stream. No type of the library leaves this folder. What the options say stays

@@ -94,8 +94,8 @@ impl WebSocketStream {
     }
 
     /// Makes a frame of a first part of the bytes, if nothing is held back, and sends what there is
-    /// by `operation`. What is in a frame counts as taken even if it could not be sent: a part of it
-    /// may be with the server, and nothing else may stand in its place.
+    /// by `operation`. What is in a frame counts as taken even if it could not be sent: a part of
+    /// it may be with the server, and nothing else may stand in its place.
     fn pass(
         &self,
         bytes: &[u8],

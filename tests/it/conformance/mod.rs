@@ -5,8 +5,8 @@
 //! four tests of it, in a module with its name: `real`, `embedded`, and `over_tls` and
 //! `over_websocket`, against the real server again.
 
-/// Makes the tests `NAME::real`, `embedded`, `over_tls` and `over_websocket` of each function named;
-/// `setup` says how the server is to be.
+/// Makes the tests `NAME::real`, `embedded`, `over_tls` and `over_websocket` of each function
+/// named; `setup` says how the server is to be.
 macro_rules! conformance {
     (setup: $setup:expr; $($name:ident),+ $(,)?) => {$(
         mod $name {
