@@ -404,6 +404,7 @@ impl Transport for Deaf {
 
     fn shutdown(&self) {
         self.wait();
+        Transport::shutdown(&self.inner);
     }
 }
 

@@ -1,8 +1,8 @@
 //! The request that begins a WebSocket, and what the server may answer.
 //!
 //! Runs on the reader thread, under the attempt's deadline; whoever shuts the stream below down
-//! cuts it off. The response is read to the end of its head before a line of it is looked at, and its
-//! length is bounded.
+//! cuts it off. The response is read to the end of its head before a line of it is looked at, and
+//! its length is bounded.
 
 use std::io;
 use std::time::Instant;
