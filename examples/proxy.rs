@@ -164,8 +164,9 @@ fn base64(bytes: &[u8]) -> String {
         let bits = chunk.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte));
         let bits = bits << (8 * (3 - chunk.len()));
         for place in 0..4 {
-            let digit = DIGITS[(bits >> (18 - 6 * place) & 63) as usize];
-            text.push(if place <= chunk.len() { char::from(digit) } else { '=' });
+            let digit = DIGITS.get((bits >> (18 - 6 * place) & 63) as usize);
+            let shown = digit.filter(|_| place <= chunk.len());
+            text.push(shown.map_or('=', |digit| char::from(*digit)));
         }
     }
     text
