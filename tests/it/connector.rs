@@ -120,12 +120,16 @@ impl Transport for InMemory {
     }
 }
 
+fn start(body: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    thread::Builder::new().name("in-memory".to_owned()).spawn(body).map(drop)
+}
+
 /// A pair in memory, whose other end is carried to a server by two threads.
 fn in_memory(server: &ServerAddress, _: Instant) -> io::Result<Box<dyn Transport>> {
     let socket = TcpStream::connect((server.host(), server.port()))?;
     let (incoming, outgoing) = (Arc::new(Pipe::default()), Arc::new(Pipe::default()));
     let (to, mut from) = (Arc::clone(&incoming), socket.try_clone()?);
-    thread::spawn(move || {
+    start(move || {
         let mut chunk = [0; 4096];
         while let Ok(count @ 1..) = Read::read(&mut from, &mut chunk) {
             if to.put(&chunk[..count]).is_err() {
@@ -133,9 +137,9 @@ fn in_memory(server: &ServerAddress, _: Instant) -> io::Result<Box<dyn Transport
             }
         }
         to.end();
-    });
+    })?;
     let (from, mut to) = (Arc::clone(&outgoing), socket);
-    thread::spawn(move || {
+    start(move || {
         let mut chunk = [0; 4096];
         while let Ok(count @ 1..) = from.take(&mut chunk, None) {
             if to.write_all(&chunk[..count]).is_err() {
@@ -143,7 +147,7 @@ fn in_memory(server: &ServerAddress, _: Instant) -> io::Result<Box<dyn Transport
             }
         }
         let _ = TcpStream::shutdown(&to, std::net::Shutdown::Both);
-    });
+    })?;
     Ok(Box::new(InMemory { incoming, outgoing }))
 }
 

@@ -88,7 +88,7 @@ fn messages_of_every_size_go_both_ways_and_a_killed_server_is_found_again() {
                 let payload: Vec<u8> = (0..size).map(|at: u32| (at / 7) as u8).collect();
                 connection.publish("a", payload.clone()).unwrap();
                 let message = subscription.next_timeout(LIMIT).unwrap();
-                assert!(message.payload().as_ref() == payload, "{size}");
+                assert!(message.payload() == payload, "{size}");
             }
             for number in 0..5_000_u32 {
                 connection.publish("a", number.to_string()).unwrap();
@@ -130,7 +130,7 @@ fn over_tls_first_the_certificate_counts_and_ws_is_refused_where_tls_is_wanted()
                 connection.publish("a", payload.clone()).unwrap();
             }
             for _ in 0..20 {
-                assert!(subscription.next_timeout(LIMIT).unwrap().payload().as_ref() == payload);
+                assert!(subscription.next_timeout(LIMIT).unwrap().payload() == payload);
             }
             connection.close();
             connection.wait_closed(LIMIT).unwrap();

@@ -45,10 +45,11 @@ impl Tunnel {
 fn carry(client: TcpStream, server: TcpStream) {
     server.set_nodelay(true).unwrap();
     let (mut from, mut to) = (server.try_clone().unwrap(), client.try_clone().unwrap());
-    let back = thread::spawn(move || {
+    let body = move || {
         let _ = io::copy(&mut from, &mut to);
         let _ = to.shutdown(Shutdown::Both);
-    });
+    };
+    let back = thread::Builder::new().name("tunnel".to_owned()).spawn(body).unwrap();
     let (mut from, mut to) = (client, server);
     let _ = io::copy(&mut from, &mut to);
     let _ = to.shutdown(Shutdown::Both);
