@@ -350,6 +350,21 @@
 //! * Messages that were encrypted and not yet sent are lost with the connection (at most 64 KiB or
 //!   one message), as what the operating system had taken is.
 //!
+//! # WebSocket, proxies, other transports
+//!
+//! With the feature `websocket` a server is reached through `ws://host` and `wss://host` (over TLS)
+//! too, on its WebSocket port: 80 and 443 unless the URL says otherwise. Path and query of the URL
+//! go into the request, and `OptionsBuilder::websocket_header` adds headers. Everything else is as
+//! without it; of what is being written up to 64 KiB are lost with a connection, as over TLS.
+//! Servers that are discovered are spoken to in the same way. Where TLS is wanted, `ws://` is
+//! refused.
+//!
+//! A proxy, a tunnel or a peer in memory is a [`Connector`] of the program, which makes a
+//! [`Transport`]; [`TcpStream`](std::net::TcpStream) is one. TLS and WebSocket run on top of it.
+//! The example `proxy` has connectors for HTTP CONNECT and SOCKS5. A connector is asked on a
+//! short-lived thread, `nats-N-connect`, and what it made is ended on another, `nats-shutdown`;
+//! both are left behind if the program's code does not return.
+//!
 //! # Testing
 //!
 //! The feature `testing` adds the module `testing`: `Server`, an in-process NATS server on a
@@ -416,6 +431,7 @@
 //!
 //! * `tls`, on by default: TLS by the system's library; `tls-vendored` builds OpenSSL from source.
 //! * `nkeys`, on by default: signing with nkey seeds, JWTs and credentials files.
+//! * `websocket`: `ws://` and `wss://`.
 //! * `testing`: the module above.
 //! * `crossbeam-channel`: `ready()` on [`Subscription`], [`SubscriptionSet`] and [`Events`], a
 //!   receiver for `select!` beside the program's own channels. Its type is that of
@@ -423,7 +439,7 @@
 //!
 //! # Not here
 //!
-//! Not yet: WebSocket, JetStream, Key-Value, Object Store and services.
+//! Not yet: JetStream, Key-Value, Object Store and services.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -489,9 +505,9 @@ pub use crate::subscriptions::{
     Consumer, ConsumerStatus, ConsumerView, EndReason, PendingLimits, SubscriptionEnd,
 };
 pub use crate::trace::{TraceStep, TraceStepKind};
-pub use crate::transport::ResolveMode;
 #[cfg(feature = "tls")]
 pub use crate::transport::TlsVersion;
+pub use crate::transport::{Connector, ResolveMode, ServerAddress, Transport};
 
 /// The README's programs, compiled with the documentation tests.
 #[cfg(doctest)]

@@ -15,6 +15,7 @@ use std::time::Duration;
 use crate::support::cluster::Cluster;
 use crate::support::jwt::{Account, Key, Operator};
 use crate::support::nats_server::{Config, NatsServer};
+use crate::support::tunnel::Tunnel;
 use crate::support::wait::{Signal, poll};
 
 /// For everything that takes milliseconds or a few seconds on an idle machine.
@@ -562,6 +563,33 @@ fn headers_are_shown_as_they_came() {
             "archived with: Sensor, Unit, Tag, Copied",
         ]
     );
+}
+
+#[test]
+fn both_kinds_of_proxies_lead_to_the_server_with_a_user_and_without() {
+    let server = NatsServer::start_plain();
+    let url = server.url().replace("127.0.0.1", "localhost");
+    let users = [("PROXY_USER", "anna"), ("PROXY_PASSWORD", "hunter2")];
+    for kind in ["http", "socks"] {
+        for (user, variables) in [(None, &users[..0]), (Some(("anna", "hunter2")), &users[..])] {
+            let tunnel = Tunnel::start(user);
+            let address = tunnel.address();
+            let arguments = [kind, address.as_str(), "--server", url.as_str()];
+            let lines = Example::start_with("proxy", &arguments, variables).finish();
+            assert_eq!(lines, ["received: through the proxy"]);
+            assert_eq!(tunnel.targets(), [format!("localhost:{}", server.port())]);
+        }
+        let strict = Tunnel::start(Some(("anna", "other")));
+        let address = strict.address();
+        let output = Command::new(folder().join("proxy"))
+            .args([kind, address.as_str(), "--server", url.as_str()])
+            .envs(users)
+            .output()
+            .expect("it starts");
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && err.contains("refused"), "{err}");
+        assert!(!err.contains("hunter2") && strict.targets().is_empty(), "{err}");
+    }
 }
 
 #[test]

@@ -15,6 +15,7 @@
 mod authorization;
 mod callbacks;
 mod conformance;
+mod connector;
 mod corpus;
 #[cfg(feature = "testing")]
 mod departure;
@@ -50,3 +51,5 @@ mod tls;
 #[cfg(feature = "tls")]
 mod tls_throughput;
 mod torn;
+#[cfg(feature = "websocket")]
+mod websocket;

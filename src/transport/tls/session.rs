@@ -1,11 +1,13 @@
 //! What the lock of a TLS stream guards: the session, and ciphertext on its way in and out.
 //!
-//! No method waits. Ciphertext leaves in the order in which it was made: `sending` first, of which
-//! a part may be out already, then what the session has put into its pipe since.
+//! No method waits. Ciphertext leaves in the order in which it was made: what was held back first,
+//! of which a part may be out already, then what the session has put into its pipe since.
 
 use std::io::{self, Read, Write};
 
 use native_tls::TlsStream;
+
+use super::super::held_back::{HeldBack, Unsent};
 
 /// How much ciphertext one read of the socket takes: four full records.
 const READ_SIZE: usize = 64 * 1024;
@@ -80,39 +82,17 @@ pub(super) enum Decrypted {
     End,
 }
 
-/// Ciphertext that a writer has taken out to send.
-#[derive(Debug, Default)]
-pub(super) struct Unsent {
-    bytes: Vec<u8>,
-    sent: usize,
-}
-
-impl Unsent {
-    pub(super) fn rest(&self) -> &[u8] {
-        self.bytes.get(self.sent..).unwrap_or_default()
-    }
-
-    pub(super) fn sent(&mut self, count: usize) {
-        self.sent = self.sent.saturating_add(count).min(self.bytes.len());
-    }
-}
-
-/// Memory that a buffer of ciphertext keeps when it is empty: what one write makes, and a little.
-const KEEP: usize = 96 * 1024;
-
 /// A session after its handshake.
 pub(super) struct Session {
     tls: TlsStream<Pipe>,
-    sending: Unsent,
-    /// A writer has `sending`; nothing may be sent past it.
-    sending_is_out: bool,
+    unsent: HeldBack,
     /// What the session said after it had given bytes: told by the next read.
     failure: Option<io::Error>,
 }
 
 impl Session {
     pub(super) fn new(tls: TlsStream<Pipe>) -> Self {
-        Self { tls, sending: Unsent::default(), sending_is_out: false, failure: None }
+        Self { tls, unsent: HeldBack::default(), failure: None }
     }
 
     pub(super) fn pipe(&mut self) -> &mut Pipe {
@@ -169,32 +149,16 @@ impl Session {
 
     /// Whether there is ciphertext that was not sent.
     pub(super) fn holds_back(&mut self) -> bool {
-        self.sending_is_out || !self.sending.rest().is_empty() || !self.pipe().outgoing.is_empty()
+        !self.unsent.is_empty() || !self.pipe().outgoing.is_empty()
     }
 
     /// Takes out what comes next to be sent, if no one else has it. It must be given back.
     pub(super) fn take_unsent(&mut self) -> Option<Unsent> {
-        if self.sending_is_out {
-            return None;
-        }
-        if self.sending.rest().is_empty() {
-            self.sending.sent = 0;
-            self.sending.bytes.clear();
-            std::mem::swap(&mut self.sending.bytes, &mut self.tls.get_mut().outgoing);
-        }
-        if self.sending.rest().is_empty() {
-            return None;
-        }
-        self.sending_is_out = true;
-        Some(std::mem::take(&mut self.sending))
+        self.unsent.take(&mut self.tls.get_mut().outgoing)
     }
 
-    pub(super) fn give_back(&mut self, mut unsent: Unsent) {
-        if unsent.rest().is_empty() && unsent.bytes.capacity() > KEEP {
-            unsent = Unsent::default();
-        }
-        self.sending = unsent;
-        self.sending_is_out = false;
+    pub(super) fn give_back(&mut self, unsent: Unsent) {
+        self.unsent.give_back(unsent);
     }
 
     /// Ends the session in order, from this side.
