@@ -30,4 +30,6 @@ mod wire;
 
 pub use self::builder::{OptionsBuilder, connect};
 pub use self::made::Options;
+#[cfg(any(feature = "internals", loom, fuzzing))]
+pub(crate) use self::property_text::parse as parse_property_text;
 pub use self::server_list::ServerList;

@@ -26,7 +26,11 @@ mod examples;
 mod faults;
 mod handshake;
 mod hostile;
+
 mod injection;
+#[path = "../inputs/mod.rs"]
+mod inputs;
+mod inputs_read;
 mod last_words;
 mod listeners;
 #[cfg(feature = "testing")]

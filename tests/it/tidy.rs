@@ -33,6 +33,7 @@ const LAYERS: &str = "
     options         properties environment
     .               lib
     guide           from_nats from_async_nats from_java
+    internals       inputs
     testing         client_op interest session broker server grammar recorder
 ";
 
