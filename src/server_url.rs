@@ -82,7 +82,11 @@ impl ServerUrl {
         if host.contains('%') {
             return Err(bad("the host holds a character that a host name cannot hold"));
         }
-        if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
+        // Seen in the text itself: a path such as `/@/..`, which may be the rest of a password,
+        // resolves to none.
+        let behind = full.split_once("://").and_then(|(_, rest)| rest.split_once('/'));
+        let has_path = behind.is_some_and(|(_, path)| !path.is_empty());
+        if has_path || url.query().is_some() || url.fragment().is_some() {
             return Err(bad("a path, query or fragment means nothing here"));
         }
         if url.port() == Some(0) {
@@ -295,7 +299,13 @@ mod tests {
         let error = ServerUrl::parse("nats://joe:hunter2@host:port").expect_err("bad port");
         assert!(!error.to_string().contains("hunter2") && !error.to_string().contains("joe"));
         assert!(!format!("{error:?}").contains("hunter2"));
-        for text in ["nats://joe:hunter2", "joe:hunter2://x@host", "joe:hunter2,x@host"] {
+        for text in [
+            "nats://joe:hunter2",
+            "joe:hunter2://x@host",
+            "joe:hunter2,x@host",
+            "hunter2/@/..",
+            "nats://joe:/hunter2/../@/..",
+        ] {
             let error = ServerUrl::parse_list(text).expect_err(text);
             assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
         }
