@@ -10,8 +10,9 @@
 mod inputs;
 
 pub use inputs::{
-    HeaderBlock, Login, LoginStep, Op, Reading, Received, Url, connect_line, publish_frame,
-    read_headers, read_info, read_properties, read_public_key, read_server_error, read_urls,
+    HeaderBlock, Login, LoginStep, Op, Reading, Received, Url, connect_line, count_header_lines,
+    publish_frame, read_headers, read_info, read_properties, read_public_key, read_server_error,
+    read_urls,
 };
 #[cfg(feature = "nkeys")]
 pub use inputs::{read_creds, read_seed};

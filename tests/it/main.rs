@@ -21,6 +21,7 @@ mod embedded;
 mod endings;
 mod environment;
 mod events;
+mod exact_limits;
 mod examples;
 #[cfg(feature = "testing")]
 mod faults;

@@ -5,6 +5,7 @@
 //! | `restart` | it is killed and comes back on its port |
 //! | `signals` | it is stopped and continued, terminated, told to leave |
 //! | `limits` | it has limits, and lowers them |
+//! | `odd` | nothing, but another publisher is odd, and so are our strings |
 //! | `authorization` | it asks who we are, and changes its mind |
 //! | `credentials` | it knows nkeys and JWTs, which change |
 //! | `permissions` | it forbids some subjects |
@@ -19,6 +20,7 @@ mod authorization;
 mod cluster;
 mod credentials;
 mod limits;
+mod odd;
 mod old_server;
 mod permissions;
 mod restart;
