@@ -16,7 +16,7 @@ pub(crate) fn in_own_process(test: &str, limit: Duration, body: impl FnOnce()) {
     with_variables(test, limit, || ((), Vec::new()), body);
 }
 
-/// The same with a limit for the process's addresses, in bytes: more it can neither use nor reserve.
+/// The same with a limit for the addresses of the process, in bytes: more it cannot even reserve.
 pub(crate) fn in_small_process(test: &str, limit: Duration, addresses: u64, body: impl FnOnce()) {
     let script = format!("ulimit -v {} && exec \"$0\" \"$@\"", addresses / 1024);
     let mut command = Command::new("sh");
