@@ -149,7 +149,8 @@ pub(crate) fn info_seeds() -> Vec<Vec<u8>> {
     let long = r#"{"server_id":"S","server_name":"n","version":"2.11.0","go":"go1.24","host":"h",
         "port":4222,"headers":true,"auth_required":true,"tls_required":false,"tls_available":true,
         "max_payload":1048576,"proto":1,"nonce":"abc","ldm":false,"jetstream":true,"client_id":7,
-        "client_ip":"127.0.0.1","cluster":"c","domain":"d","connect_urls":["a:1","","[fe80::1]:2"]}"#;
+        "client_ip":"127.0.0.1","cluster":"c","domain":"d",
+        "connect_urls":["a:1","","[fe80::1]:2"]}"#;
     let infos = corpus().filter_map(|bytes| {
         let json = bytes.strip_prefix(b"INFO ")?.to_vec();
         Some(json)

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::inputs::corpus::read_entries;
 use crate::inputs::mutate::{Random, mutate};
 use crate::inputs::reference;
-use crate::inputs::targets::{TARGETS, USUAL, read_pieces};
+use crate::inputs::targets::{TARGETS, USUAL, login, read_pieces};
 use crate::support::seed::Seed;
 use crate::support::watchdog::within;
 
@@ -67,6 +67,40 @@ fn every_target_takes_its_seeds_and_a_hundred_thousand_changes_of_them() {
                     panic!("{}: above is what is wrong with b\"{shown}\"", target.name);
                 }
             }
+        }
+    });
+}
+
+#[test]
+fn a_hundred_thousand_random_sequences_of_operations_leave_the_login_legal() {
+    const OPS: &[&str] = &[
+        "INFO {}\r\n",
+        "INFO {\"server_id\":\"A\",\"max_payload\":5}\r\n",
+        "INFO {\"connect_urls\":[\"a:1\"],\"nonce\":\"n\"}\r\n",
+        "INFO {\r\n",
+        "PING\r\n",
+        "PONG\r\n",
+        "+OK\r\n",
+        "-ERR 'Authorization Violation'\r\n",
+        "-ERR 'Stale Connection'\r\n",
+        "-ERR\r\n",
+        "MSG a 1 2\r\nhi\r\n",
+        "MSG unknown 99 0\r\n\r\n",
+        "HMSG a 1 12 14\r\nNATS/1.0\r\n\r\nhi\r\n",
+        "\r\n",
+    ];
+    within(LIMIT, "sequences", || {
+        let mut seed = Seed::from_env_or(2_026);
+        for _ in 0..100_000 {
+            // How it is cut, most often a good beginning, and anything behind it.
+            let mut input = seed.bytes(2);
+            if seed.chance(3, 4) {
+                input.extend_from_slice(OPS[1].as_bytes());
+            }
+            for _ in 0..seed.below(8) {
+                input.extend_from_slice(seed.pick(OPS).as_bytes());
+            }
+            login(&input);
         }
     });
 }
