@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `corpus` | the named inputs of `tests/corpus` with their outcomes |
 //! | `reference` | a second reading of the protocol: slow, of whole buffers, by its definition |
-//! | `targets` | one function for each kind of input; it panics if something is not as it should be |
+//! | `targets` | one function for each kind of input; it panics where something is wrong |
 //! | `mutate` | inputs that were good once, changed at random |
 //!
 //! Stands alone: the fuzz package includes it without the rest of the tests.

@@ -187,7 +187,7 @@ const PARTS: &[&str] = &[
     "\u{feff}",
     "\u{1b}",
     "\u{7f}",
-    "_INBOX",
+    "INBOX",
     "NATS/1.0",
     "{",
     "}",
