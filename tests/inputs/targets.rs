@@ -270,7 +270,8 @@ pub(crate) fn urls(input: &[u8]) {
             assert_eq!(same, (&url.host, url.port, url.is_tls));
         }
     }
-    if text.to_lowercase().contains(&SECRET.to_lowercase()) {
+    let letters: String = text.chars().filter(char::is_ascii_alphanumeric).collect();
+    if letters.to_lowercase().contains(&SECRET.to_lowercase()) {
         // The fuzzer sees with what its inputs are compared.
         return;
     }
