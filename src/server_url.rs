@@ -108,8 +108,16 @@ impl ServerUrl {
         if host.contains('%') {
             return Err(bad("the host holds a character that a host name cannot hold"));
         }
+        // Seen in the text itself: a path such as `/@/..`, which may be the rest of a password,
+        // resolves to none.
+        let behind = full.split_once("://").and_then(|(_, rest)| rest.split_once('/'));
+        let raw_path = behind.map_or("", |(_, path)| path);
+        if scheme.is_websocket() && raw_path.contains('@') {
+            return Err(bad("a path with @ may be the rest of a password: %40 says it is none"));
+        }
         let path = path(&url);
-        if url.fragment().is_some() || (!scheme.is_websocket() && !path.is_empty()) {
+        let more = !raw_path.is_empty() || url.query().is_some();
+        if url.fragment().is_some() || (!scheme.is_websocket() && more) {
             return Err(bad("a path, query or fragment means nothing here"));
         }
         if url.port() == Some(0) {
@@ -401,7 +409,13 @@ mod tests {
         let error = ServerUrl::parse("nats://joe:hunter2@host:port").expect_err("bad port");
         assert!(!error.to_string().contains("hunter2") && !error.to_string().contains("joe"));
         assert!(!format!("{error:?}").contains("hunter2"));
-        for text in ["nats://joe:hunter2", "joe:hunter2://x@host", "joe:hunter2,x@host"] {
+        for text in [
+            "nats://joe:hunter2",
+            "joe:hunter2://x@host",
+            "joe:hunter2,x@host",
+            "hunter2/@/..",
+            "nats://joe:/hunter2/../@/..",
+        ] {
             let error = ServerUrl::parse_list(text).expect_err(text);
             assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
         }

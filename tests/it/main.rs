@@ -24,12 +24,17 @@ mod embedded;
 mod endings;
 mod environment;
 mod events;
+mod exact_limits;
 mod examples;
 #[cfg(feature = "testing")]
 mod faults;
 mod handshake;
 mod hostile;
+
 mod injection;
+#[path = "../inputs/mod.rs"]
+mod inputs;
+mod inputs_read;
 mod last_words;
 mod listeners;
 #[cfg(feature = "testing")]

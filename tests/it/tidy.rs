@@ -37,6 +37,7 @@ const LAYERS: &str = "
     options         property_keys properties environment
     .               lib
     guide           from_nats from_async_nats from_java promises
+    internals       inputs
     testing         client_op interest session broker server grammar recorder
 ";
 

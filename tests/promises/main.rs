@@ -26,11 +26,15 @@ mod callbacks;
 mod chaos;
 mod consumers;
 mod delivery;
+mod hostile;
+#[path = "../inputs/mod.rs"]
+mod inputs;
 mod ledger;
 mod liveness;
 mod lives;
 mod matrix;
 mod outages;
+mod outgoing;
 mod requests;
 mod resources;
 mod soak;
@@ -75,6 +79,36 @@ const fn minutes(minutes: u64) -> Duration {
 }
 
 const PROOFS: &[Proof] = &[
+    Proof {
+        number: "A1",
+        promise: "no input makes anything panic, hang or be read wrongly",
+        run: hostile::changed_inputs,
+        limits: [minutes(5), minutes(30)],
+    },
+    Proof {
+        number: "A2",
+        promise: "how bytes are cut into reads changes nothing",
+        run: hostile::cuts,
+        limits: [minutes(5), minutes(30)],
+    },
+    Proof {
+        number: "A4",
+        promise: "the time that an input takes is linear",
+        run: hostile::linear_time,
+        limits: [minutes(5), minutes(30)],
+    },
+    Proof {
+        number: "B1",
+        promise: "no string of the program becomes a second protocol line",
+        run: outgoing::injected,
+        limits: [minutes(5), minutes(30)],
+    },
+    Proof {
+        number: "B3",
+        promise: "one publish is one whole frame, whoever publishes beside it",
+        run: outgoing::whole_frames,
+        limits: [minutes(5), minutes(30)],
+    },
     Proof {
         number: "E1a",
         promise: "lost links lose one run of messages each, and nothing else",
