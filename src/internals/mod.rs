@@ -8,6 +8,8 @@
 #![allow(missing_docs, missing_debug_implementations)]
 
 mod inputs;
+#[cfg(feature = "websocket")]
+mod websocket;
 
 pub use inputs::{
     HeaderBlock, Login, LoginStep, Op, Reading, Received, Url, connect_line, count_header_lines,
@@ -16,3 +18,5 @@ pub use inputs::{
 };
 #[cfg(feature = "nkeys")]
 pub use inputs::{read_creds, read_seed};
+#[cfg(feature = "websocket")]
+pub use websocket::{Frames as WebSocketFrames, accepts_upgrade};

@@ -37,5 +37,7 @@ pub(crate) use tcp::{TcpConnector, TcpOptions};
 pub use tls::TlsVersion;
 #[cfg(feature = "tls")]
 pub(crate) use tls::{ClientIdentity, Pem, PreparedTls, TlsSettings, secure};
+#[cfg(all(feature = "websocket", any(feature = "internals", loom, fuzzing)))]
+pub(crate) use websocket::{Decoder as WebSocketDecoder, check_upgrade};
 #[cfg(feature = "websocket")]
 pub(crate) use websocket::{WebSocketSettings, upgrade};

@@ -264,3 +264,18 @@ pub(crate) fn outgoing_seeds() -> Vec<Vec<u8>> {
         "_INBOX.x.*",
     ])
 }
+
+/// WebSocket frames behind a number: data, parts of a message, a ping and a close.
+pub(crate) fn websocket_seeds() -> Vec<Vec<u8>> {
+    let mut long = vec![0x82, 126, 1, 0];
+    long.extend([b'x'; 256]);
+    let frames: [&[u8]; 6] = [
+        b"\x82\x05PING\n\x82\x00",
+        b"\x02\x03abc\x00\x01d\x80\x02ef",
+        b"\x89\x02hi\x82\x01x\x8a\x00\x88\x02\x03\xe8",
+        b"\x82\x7f\x00\x00\x00\x00\x00\x00\x00\x01y",
+        &long,
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+    ];
+    frames.iter().map(|frame| [&[7; 2], *frame].concat()).collect()
+}

@@ -176,3 +176,41 @@ fn trim(text: &[u8]) -> &[u8] {
         _ => &[],
     }
 }
+
+/// The data of WebSocket frames, by the letter of RFC 6455, up to the first that breaks it or the
+/// close; of the last frame as much as is there.
+pub(crate) fn websocket_data(bytes: &[u8]) -> Vec<u8> {
+    let (mut data, mut at, mut goes_on) = (Vec::new(), 0, false);
+    let number = |from: usize, count: usize| -> Option<u64> {
+        let digits = bytes.get(from..from + count)?;
+        Some(digits.iter().fold(0, |sum, digit| sum << 8 | u64::from(*digit)))
+    };
+    while let (Some(first), Some(second)) = (number(at, 1), number(at + 1, 1)) {
+        let (long, width) = match second & 0x7f {
+            126 => (true, 2),
+            127 => (true, 8),
+            _ => (false, 0),
+        };
+        let length = if long { number(at + 2, width) } else { Some(second & 0x7f) };
+        let Some(length) = length else { break };
+        let (last, opcode) = (first & 0x80 != 0, first & 0x0f);
+        let control = matches!(opcode, 8..=10);
+        let in_order = if goes_on { opcode == 0 } else { opcode == 2 };
+        let whole = if control { length <= 125 && last } else { in_order };
+        if second & 0x80 != 0 || first & 0x70 != 0 || !whole || length > 1 << 30 {
+            break;
+        }
+        let begin = at + 2 + width;
+        let end = begin.saturating_add(length as usize);
+        if control {
+            if end > bytes.len() || opcode == 8 {
+                break;
+            }
+        } else {
+            goes_on = !last;
+            data.extend_from_slice(&bytes[begin.min(bytes.len())..end.min(bytes.len())]);
+        }
+        at = end;
+    }
+    data
+}

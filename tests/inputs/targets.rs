@@ -4,8 +4,8 @@
 //! The first bytes of some inputs say how the others are cut into pieces.
 
 use nats_blocking::internals::{
-    self, HeaderBlock, Login, LoginStep, Op, Reading, read_headers, read_info, read_properties,
-    read_public_key, read_urls,
+    self, HeaderBlock, Login, LoginStep, Op, Reading, WebSocketFrames, read_headers, read_info,
+    read_properties, read_public_key, read_urls,
 };
 use nats_blocking::testing::{ClientOp, ClientOpParser, Publication};
 use nats_blocking::{Headers, check_publish_subject, check_queue_group, check_subscribe_subject};
@@ -30,6 +30,7 @@ pub(crate) const TARGETS: &[Target] = &[
     Target { name: "urls", run: urls, seeds: super::mutate::url_seeds },
     Target { name: "properties", run: properties, seeds: super::mutate::property_seeds },
     Target { name: "client_ops", run: client_ops, seeds: super::mutate::client_seeds },
+    Target { name: "websocket", run: websocket, seeds: super::mutate::websocket_seeds },
     Target { name: "outgoing", run: outgoing, seeds: super::mutate::outgoing_seeds },
 ];
 
@@ -398,4 +399,24 @@ pub(crate) fn outgoing(input: &[u8]) {
     for key in ["name", "user", "pass", "auth_token", "jwt", "nkey", "sig"] {
         assert_eq!(fields[key], text.as_ref());
     }
+}
+
+/// Frames give the same data however they are cut, and what a slow reading of the whole gives; and
+/// no response of chance is an agreement.
+fn websocket(input: &[u8]) {
+    let (number, bytes) = number_first(input);
+    let read = |pieces: &mut dyn Iterator<Item = &[u8]>| {
+        let (mut frames, mut data) = (WebSocketFrames::new(), Vec::new());
+        for piece in pieces {
+            let (part, answer) = frames.decode(piece);
+            data.extend(part);
+            assert!(answer.is_none_or(|answer| answer.len() <= 125), "a long answer");
+        }
+        (data, frames.end())
+    };
+    let whole = read(&mut std::iter::once(bytes));
+    assert_eq!(whole, read(&mut Pieces::new(bytes, number)), "the cuts change the data");
+    assert_eq!(whole, read(&mut bytes.chunks(1)), "single bytes change the data");
+    assert_eq!(whole.0, reference::websocket_data(bytes), "another reading has other data");
+    assert!(internals::accepts_upgrade(bytes, "AAAAAAAAAAAAAAAAAAAAAA==").is_err());
 }

@@ -37,7 +37,7 @@ const LAYERS: &str = "
     options         property_keys properties environment
     .               lib
     guide           from_nats from_async_nats from_java promises
-    internals       inputs
+    internals       inputs websocket
     testing         client_op interest session broker server grammar recorder
 ";
 

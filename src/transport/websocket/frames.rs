@@ -20,7 +20,7 @@ const NORMAL: [u8; 2] = 1000_u16.to_be_bytes();
 
 /// Frames that come in.
 #[derive(Debug)]
-pub(super) struct Decoder {
+pub(crate) struct Decoder {
     /// The beginning of a head.
     head: Vec<u8>,
     /// So much is left of the present frame.
@@ -45,7 +45,7 @@ enum End {
 }
 
 impl Decoder {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             head: Vec::with_capacity(16),
             left: 0,
@@ -58,7 +58,7 @@ impl Decoder {
     }
 
     /// What every read gives from now on; none while there may be more to come.
-    pub(super) fn end(&self) -> Option<io::Result<usize>> {
+    pub(crate) fn end(&self) -> Option<io::Result<usize>> {
         match self.end.as_ref()? {
             End::Closed => Some(Ok(0)),
             End::Fault(what) => {
@@ -70,7 +70,7 @@ impl Decoder {
 
     /// Takes the first `count` bytes of the buffer in. What is data of the protocol above stands at
     /// its beginning afterwards; returns how much that is.
-    pub(super) fn decode(&mut self, buffer: &mut [u8], count: usize) -> usize {
+    pub(crate) fn decode(&mut self, buffer: &mut [u8], count: usize) -> usize {
         let (mut from, mut to) = (0, 0);
         while from < count && self.end.is_none() {
             if self.left == 0 {
@@ -100,7 +100,7 @@ impl Decoder {
     }
 
     /// The answer to a control frame, if one is due.
-    pub(super) fn take_answer(&mut self) -> Option<(Control, Vec<u8>)> {
+    pub(crate) fn take_answer(&mut self) -> Option<(Control, Vec<u8>)> {
         self.answer.take()
     }
 

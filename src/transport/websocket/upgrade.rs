@@ -105,7 +105,7 @@ fn receive(inner: &dyn Stream, deadline: Instant) -> Result<(Vec<u8>, Vec<u8>)> 
 }
 
 /// The response agrees to what was asked for, and to nothing else.
-fn check(head: &[u8], key: &str) -> Result<()> {
+pub(crate) fn check(head: &[u8], key: &str) -> Result<()> {
     let Ok(Some((_, response))) = Response::try_parse(head) else {
         return Err(refused("it is not HTTP/1.1, or has more than 124 headers"));
     };
