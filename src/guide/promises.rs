@@ -7,10 +7,11 @@
 //! a table of the figures that it reached:
 //!
 //! ```text
-//! cargo test --release --features testing --test promises            # minutes
-//! cargo test --release --features testing --test promises -- --long  # more of everything
-//! cargo test --release --features testing --test promises -- E1 J1   # these alone
+//! cargo test --release --features testing,internals,websocket --test promises
 //! ```
+//!
+//! takes minutes; with `-- --long` behind it there is more of everything, and with `-- E1 J1` these
+//! alone.
 //!
 //! What is drawn at random comes from a seed, which is printed; `SEED=n` draws the same again.
 //!

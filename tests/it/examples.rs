@@ -117,6 +117,18 @@ impl Drop for Example {
     }
 }
 
+/// Those that these tests have, so that the examples find the library built already.
+fn features() -> String {
+    let all = [
+        ("testing", cfg!(feature = "testing")),
+        ("internals", cfg!(feature = "internals")),
+        ("websocket", cfg!(feature = "websocket")),
+        ("crossbeam-channel", cfg!(feature = "crossbeam-channel")),
+    ];
+    let here = all.iter().filter(|(_, here)| *here).map(|(name, _)| *name);
+    here.collect::<Vec<_>>().join(",")
+}
+
 /// Where the examples are, as new as the sources: cargo builds them with the tests only if it is
 /// asked for all tests, so it is asked again, which costs nothing when they are there.
 fn folder() -> &'static Path {
@@ -129,7 +141,7 @@ fn folder() -> &'static Path {
             let name = profile.file_name().and_then(|name| name.to_str()).expect("a profile");
             let built = Command::new(cargo)
                 .current_dir(env!("CARGO_MANIFEST_DIR"))
-                .args(["build", "--quiet", "--examples", "--features", "testing", "--locked"])
+                .args(["build", "--quiet", "--examples", "--locked", "--features", &features()])
                 .args(["--profile", if name == "debug" { "dev" } else { name }])
                 .arg("--target-dir")
                 .arg(profile.parent().expect("the target folder"))
