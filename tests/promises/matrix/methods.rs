@@ -284,6 +284,7 @@ const VALUES: &[&str] = &[
     "PoolServer",
     "ReadOperation",
     "SelectedServer",
+    "ServerAddress",
     "ServerChoice",
     "ServerError",
     "ServerInfo",
@@ -310,7 +311,7 @@ pub(crate) fn compare_with_the_sources() {
     let mut public = BTreeSet::new();
     for path in files(&root) {
         let below = path.strip_prefix(&root).unwrap();
-        if below.starts_with("testing") {
+        if below.starts_with("testing") || below.starts_with("internals") {
             continue;
         }
         let source = Source::new(&fs::read_to_string(&path).unwrap());
