@@ -31,7 +31,6 @@ mod hostile;
 mod inputs;
 mod ledger;
 mod liveness;
-mod lives;
 mod matrix;
 mod outages;
 mod outgoing;
@@ -197,12 +196,6 @@ const PROOFS: &[Proof] = &[
         number: "G4",
         promise: "a slow listener slows only listeners",
         run: callbacks::sleeping_listener,
-        limits: [minutes(5), minutes(30)],
-    },
-    Proof {
-        number: "H1",
-        promise: "nothing is left behind",
-        run: lives::nothing_is_left,
         limits: [minutes(5), minutes(30)],
     },
     Proof {
