@@ -31,6 +31,7 @@ mod hostile;
 mod inputs;
 mod ledger;
 mod liveness;
+mod lives;
 mod matrix;
 mod outages;
 mod outgoing;
@@ -196,6 +197,12 @@ const PROOFS: &[Proof] = &[
         number: "G4",
         promise: "a slow listener slows only listeners",
         run: callbacks::sleeping_listener,
+        limits: [minutes(5), minutes(30)],
+    },
+    Proof {
+        number: "H1",
+        promise: "nothing is left behind",
+        run: lives::nothing_is_left,
         limits: [minutes(5), minutes(30)],
     },
     Proof {

@@ -121,7 +121,13 @@ pub(crate) fn exhaustion(_: Tier) -> String {
 
 /// In the process with few descriptors.
 fn starve(url: &str) {
-    let kept = connect(url).unwrap();
+    // It waits before it connects again: its descriptor is taken away meanwhile.
+    let kept = Options::builder()
+        .server(url)
+        .reconnect_wait(Duration::from_secs(1))
+        .wait_before_first_reconnect()
+        .connect()
+        .unwrap();
     let mut open = Vec::new();
     while let Ok(file) = fs::File::open("/dev/null") {
         open.push(file);
