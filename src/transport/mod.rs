@@ -15,6 +15,8 @@ mod held_back;
 mod no_tls;
 #[cfg(not(feature = "websocket"))]
 mod no_websocket;
+#[cfg(any(feature = "tls", feature = "websocket"))]
+mod read_wait;
 mod resolve;
 mod stream;
 mod tcp;

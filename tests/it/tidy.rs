@@ -21,7 +21,7 @@ const LAYERS: &str = "
     protocol        subject headers message info tls_policy op connect parser handshake
     .               read_listener
     auth            secret nkey jwt creds login sign ways
-    transport       stream connector foreign resolve tcp held_back no_tls no_websocket
+    transport       stream connector foreign resolve tcp held_back read_wait no_tls no_websocket
     transport/tls   pem explain session settings stream
     transport/websocket settings frames stream upgrade
     subscriptions   consumer mailbox subscriber requests registry router delivery

@@ -8,9 +8,10 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::super::held_back::HeldBack;
+use super::super::read_wait::ReadWait;
 use super::super::stream::Stream;
 use super::frames::{Decoder, encode_close, encode_control, encode_data};
 use crate::sync::{Arc, Mutex, Rank};
@@ -18,9 +19,6 @@ use crate::sync::{Arc, Mutex, Rank};
 /// The most that goes into one frame: with its head it fits into one step of the TLS below. What
 /// is made and not sent is lost with the connection.
 const FRAME: usize = 64 * 1024 - 14;
-
-/// By so much a read may exceed its wait.
-const MOMENT: Duration = Duration::from_millis(1);
 
 /// A WebSocket over another stream.
 pub(super) struct WebSocketStream {
@@ -153,7 +151,7 @@ impl WebSocketStream {
 
 impl Stream for WebSocketStream {
     fn read(&self, buffer: &mut [u8], wait: Option<Duration>) -> io::Result<usize> {
-        let started = wait.map(|_| Instant::now());
+        let wait = ReadWait::new(wait);
         loop {
             let end = self.incoming.lock().decoder.end();
             if let Some(end) = end {
@@ -161,17 +159,7 @@ impl Stream for WebSocketStream {
             }
             let mut count = self.early(buffer);
             if count == 0 {
-                // A ping must not make the caller wait for longer than it asked for. A moment
-                // changes nothing: the socket keeps its time-out.
-                let spent = started.map_or(Duration::ZERO, |started| started.elapsed());
-                let left = match wait {
-                    Some(wait) if spent >= MOMENT => Some(wait.saturating_sub(spent)),
-                    wait => wait,
-                };
-                if left.is_some_and(|left| left.is_zero()) {
-                    return Err(io::ErrorKind::WouldBlock.into());
-                }
-                count = self.inner.read(buffer, left)?;
+                count = self.inner.read(buffer, wait.left()?)?;
             }
             // An end without a farewell is an end too: the protocol above has whole frames.
             if count == 0 {
