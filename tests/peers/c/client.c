@@ -11,7 +11,7 @@
 #include <time.h>
 
 static struct {
-    char workload[64], url[128];
+    char workload[64], url[128], ca[512];
     int size, threads, subs;
     long long ms, batch;
 } plan = {.size = 16, .threads = 1, .subs = 1, .ms = 1000, .batch = 200000};
@@ -87,6 +87,10 @@ static natsConnection *open_connection(void) {
     snprintf(url, sizeof url, "nats://%s", plan.url);
     check(natsOptions_Create(&options), "options");
     check(natsOptions_SetURL(options, url), "url");
+    if (plan.ca[0]) {
+        check(natsOptions_SetSecure(options, true), "TLS");
+        check(natsOptions_LoadCATrustedCertificates(options, plan.ca), "authority");
+    }
     check(natsConnection_Connect(&opened, options), "connect");
     natsOptions_Destroy(options);
     return opened;
@@ -312,6 +316,7 @@ static void read_plan(int count, char **words) {
         *value++ = 0;
         if (!strcmp(words[i], "workload")) snprintf(plan.workload, sizeof plan.workload, "%s", value);
         if (!strcmp(words[i], "url")) snprintf(plan.url, sizeof plan.url, "%s", value);
+        if (!strcmp(words[i], "ca")) snprintf(plan.ca, sizeof plan.ca, "%s", value);
         if (!strcmp(words[i], "size")) plan.size = atoi(value);
         if (!strcmp(words[i], "threads")) plan.threads = atoi(value);
         if (!strcmp(words[i], "subs")) plan.subs = atoi(value);

@@ -35,7 +35,11 @@ pub fn run(plan: &Plan) -> Result<Outcome> {
 }
 
 fn connect(plan: &Plan) -> Result<Connection> {
-    let builder = Options::builder().server(&plan.url).pending_limits(PendingLimits::UNLIMITED);
+    let builder = Options::builder().pending_limits(PendingLimits::UNLIMITED);
+    let builder = match &plan.ca {
+        Some(ca) => builder.server(format!("tls://{}", plan.url)).root_certificates_file(ca),
+        None => builder.server(&plan.url),
+    };
     Ok(builder.connect()?)
 }
 
