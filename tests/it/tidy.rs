@@ -22,7 +22,7 @@ const LAYERS: &str = "
     .               read_listener
     auth            secret nkey jwt creds login sign ways
     transport       stream connector foreign resolve tcp held_back read_wait no_tls no_websocket
-    transport/tls   pem explain session settings stream
+    transport/tls   pem explain material session settings stream
     transport/websocket settings frames stream upgrade
     subscriptions   consumer mailbox subscriber requests registry router delivery
     outbox          frames pongs state turn append phases

@@ -12,6 +12,9 @@ use super::super::held_back::{HeldBack, Unsent};
 /// How much ciphertext one read of the socket takes: four full records.
 const READ_SIZE: usize = 64 * 1024;
 
+/// A record that is not whole yet is smaller than this: 2^14 bytes, and what TLS adds.
+const MOST_OF_A_RECORD: usize = 18 * 1024;
+
 /// Memory in place of a socket: it never waits, and says `WouldBlock` when it is empty.
 #[derive(Debug, Default)]
 pub(super) struct Pipe {
@@ -22,28 +25,41 @@ pub(super) struct Pipe {
 }
 
 impl Pipe {
-    /// Takes the buffer to read ciphertext into, with no lock held.
-    pub(super) fn take_space(&mut self) -> Vec<u8> {
-        let mut space =
-            if self.start == self.end { std::mem::take(&mut self.incoming) } else { Vec::new() };
-        space.resize(READ_SIZE, 0);
-        space
+    /// Takes the buffer to read ciphertext into, with no lock held: behind the part of a record
+    /// that is in it already.
+    pub(super) fn take_space(&mut self) -> Space {
+        let mut bytes = std::mem::take(&mut self.incoming);
+        bytes.copy_within(self.start..self.end, 0);
+        let filled = self.end - self.start;
+        (self.start, self.end) = (0, 0);
+        // Once only: a buffer that comes back has this length.
+        bytes.resize(READ_SIZE + MOST_OF_A_RECORD, 0);
+        Space { bytes, filled }
     }
 
-    /// Gives the buffer back, with so many bytes of ciphertext in it.
-    pub(super) fn arrived(&mut self, space: Vec<u8>, count: usize) {
-        if self.start == self.end {
-            (self.incoming, self.start, self.end) = (space, 0, count);
-        } else {
-            self.incoming.truncate(self.end);
-            self.incoming.extend_from_slice(space.get(..count).unwrap_or_default());
-            self.end = self.incoming.len();
-        }
+    /// Gives the buffer back, with so many bytes more of ciphertext in it.
+    pub(super) fn arrived(&mut self, space: Space, count: usize) {
+        let Space { bytes, filled } = space;
+        (self.start, self.end) = (0, filled.saturating_add(count).min(bytes.len()));
+        self.incoming = bytes;
     }
 
     /// What the session wants to be sent.
     pub(super) fn take_outgoing(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.outgoing)
+    }
+}
+
+/// The buffer of a pipe, on its way to the socket and back. Meanwhile the pipe is empty.
+pub(super) struct Space {
+    bytes: Vec<u8>,
+    filled: usize,
+}
+
+impl Space {
+    /// Where the socket puts what it has.
+    pub(super) fn free(&mut self) -> &mut [u8] {
+        self.bytes.get_mut(self.filled..).unwrap_or_default()
     }
 }
 

@@ -73,7 +73,7 @@ fn receive(inner: &dyn Stream, pipe: &mut Pipe, name: &str, deadline: Instant) -
         if left.is_zero() {
             return Err(too_slow());
         }
-        match inner.read(&mut space, Some(left)) {
+        match inner.read(space.free(), Some(left)) {
             Ok(0) => {
                 let text = format!("the server closed the connection during TLS with '{name}'");
                 return Err(Error::new(ErrorKind::Tls, text));
@@ -204,7 +204,7 @@ impl Stream for TlsStream {
                     Decrypted::Needs => session.pipe().take_space(),
                 }
             };
-            let outcome = wait.left().and_then(|left| self.inner.read(&mut space, left));
+            let outcome = wait.left().and_then(|left| self.inner.read(space.free(), left));
             let count = *outcome.as_ref().unwrap_or(&0);
             self.session.lock().pipe().arrived(space, count);
             // An end without a farewell is an end too: the protocol above has whole frames.
