@@ -87,10 +87,6 @@ static natsConnection *open_connection(void) {
     snprintf(url, sizeof url, "nats://%s", plan.url);
     check(natsOptions_Create(&options), "options");
     check(natsOptions_SetURL(options, url), "url");
-    if (plan.ca[0]) {
-        check(natsOptions_SetSecure(options, true), "TLS");
-        check(natsOptions_LoadCATrustedCertificates(options, plan.ca), "authority");
-    }
     check(natsConnection_Connect(&opened, options), "connect");
     natsOptions_Destroy(options);
     return opened;
@@ -327,6 +323,12 @@ static void read_plan(int count, char **words) {
 
 int main(int count, char **words) {
     read_plan(count, words);
+    if (plan.ca[0]) {
+        /* The server must take the helpers beside it in clear, and this client speaks TLS only with
+         * one that requires it. */
+        fprintf(stderr, "not here: c has no TLS with a server that only offers it\n");
+        return 1;
+    }
     payload = malloc((size_t)plan.size + 1);
     memset(payload, 'x', (size_t)plan.size);
     const char *workload = plan.workload;
