@@ -10,7 +10,8 @@
 //! it runs and after. Without `--server` it starts a server of its own.
 
 use std::error::Error;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 mod support;
 use support::{Arguments, say};
@@ -97,6 +98,20 @@ fn threads() -> Option<usize> {
     Some(count)
 }
 
+/// The same, once it is `before` again or a second has passed: the system lists a thread for a
+/// moment after it has ended.
+fn threads_after(before: Option<usize>) -> Option<usize> {
+    let deadline = Instant::now() + Duration::from_secs(1);
+    loop {
+        let now = threads();
+        if now == before || Instant::now() >= deadline {
+            return now;
+        }
+        // Paces: the looks at the system's list.
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::read()?;
     let (url, _own) = arguments.server()?;
@@ -114,7 +129,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         say(format!("host: round {round}, {answers} of 10 answers were right"));
         plugin::stop()?;
-        match (before, during, threads()) {
+        match (before, during, threads_after(before)) {
             (Some(before), Some(during), Some(after)) => {
                 say(format!("threads: {before} before, {during} while it ran, {after} after"));
                 if after != before {

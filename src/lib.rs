@@ -151,24 +151,29 @@
 //! 1. **At most once.** One `publish` puts a message on at most one connection to a server, once
 //!    and in full. The client never sends it twice, never changes the order of what one thread
 //!    publishes, and hands each received message to exactly one reader or handler of its
-//!    subscription.
+//!    subscription. (Proofs E1, E3, E7.)
 //! 2. **The loss of a connection can lose messages.** Of those going out: what the operating system
 //!    had taken and the server had not yet processed. Of those coming in: what the server had not
 //!    yet written. What one publisher loses going out is one contiguous run for each disconnect:
 //!    everything accepted before it has arrived and everything after it follows, in order. When
 //!    [`flush`](Connection::flush) returns `Ok`, nothing published before it can be lost that way.
+//!    (E1, E5.)
 //! 3. **What is published during an outage is kept**, whole and in order, up to the
 //!    [reconnect buffer](ReconnectBuffer), and sent once, after the subscriptions have been
-//!    established again. Beyond it `publish` fails; nothing is dropped silently.
+//!    established again. Beyond it `publish` fails; nothing is dropped silently. (E2, E9.)
 //! 4. **A request ends exactly once**: with its reply, with `NoResponders`, at its deadline, or at
 //!    the end of the connection. A loss of the connection ends it only if
 //!    [an option](OptionsBuilder::fail_requests_on_disconnect) says so. A late reply never answers
-//!    another request.
+//!    another request. (E4.)
 //! 5. **Two copies of a message** reach a subscriber only if two servers each sent one, which can
 //!    happen while the connection moves within a cluster. The client passes on what it received.
+//!    (J1.)
 //! 6. **A drain loses nothing that it can keep**: handlers see every message that arrived before
 //!    the server confirmed the end of their subscription, what was published is flushed, then the
-//!    connection closes. If its time is over before that, its outcome says so.
+//!    connection closes. If its time is over before that, its outcome says so. (E6.)
+//!
+//! The page [promises](guide::promises) has the figures that each of these is held to, and the name
+//! of its proof; E1 to J2 are rows of the table that `tests/promises` prints.
 //!
 //! [`Subscription::on_closed`] and [`Dispatcher::on_closed`] tell that a subscription has ended,
 //! why, and, for handlers, that its last message has been handled. [`Connection::barrier`] waits
@@ -345,6 +350,21 @@
 //! * Messages that were encrypted and not yet sent are lost with the connection (at most 64 KiB or
 //!   one message), as what the operating system had taken is.
 //!
+//! # WebSocket, proxies, other transports
+//!
+//! With the feature `websocket` a server is reached through `ws://host` and `wss://host` (over TLS)
+//! too, on its WebSocket port: 80 and 443 unless the URL says otherwise. Path and query of the URL
+//! go into the request, and `OptionsBuilder::websocket_header` adds headers. Everything else is as
+//! without it; of what is being written up to 64 KiB are lost with a connection, as over TLS.
+//! Servers that are discovered are spoken to in the same way. Where TLS is wanted, `ws://` is
+//! refused.
+//!
+//! A proxy, a tunnel or a peer in memory is a [`Connector`] of the program, which makes a
+//! [`Transport`]; [`TcpStream`](std::net::TcpStream) is one. TLS and WebSocket run on top of it.
+//! The example `proxy` has connectors for HTTP CONNECT and SOCKS5. A connector is asked on a
+//! short-lived thread, `nats-N-connect`, and what it made is ended on another, `nats-shutdown`;
+//! both are left behind if the program's code does not return.
+//!
 //! # Testing
 //!
 //! The feature `testing` adds the module `testing`: `Server`, an in-process NATS server on a
@@ -411,6 +431,7 @@
 //!
 //! * `tls`, on by default: TLS by the system's library; `tls-vendored` builds OpenSSL from source.
 //! * `nkeys`, on by default: signing with nkey seeds, JWTs and credentials files.
+//! * `websocket`: `ws://` and `wss://`.
 //! * `testing`: the module above.
 //! * `crossbeam-channel`: `ready()` on [`Subscription`], [`SubscriptionSet`] and [`Events`], a
 //!   receiver for `select!` beside the program's own channels. Its type is that of
@@ -418,7 +439,7 @@
 //!
 //! # Not here
 //!
-//! Not yet: WebSocket, JetStream, Key-Value, Object Store and services.
+//! Not yet: JetStream, Key-Value, Object Store and services.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -452,6 +473,9 @@ mod transport;
 
 #[cfg(any(doc, doctest))]
 pub mod guide;
+#[doc(hidden)]
+#[cfg(any(feature = "internals", loom, fuzzing))]
+pub mod internals;
 #[cfg(feature = "testing")]
 pub mod testing;
 
@@ -484,9 +508,9 @@ pub use crate::subscriptions::{
     Consumer, ConsumerStatus, ConsumerView, EndReason, PendingLimits, SubscriptionEnd,
 };
 pub use crate::trace::{TraceStep, TraceStepKind};
-pub use crate::transport::ResolveMode;
 #[cfg(feature = "tls")]
 pub use crate::transport::TlsVersion;
+pub use crate::transport::{Connector, ResolveMode, ServerAddress, Transport};
 
 /// The README's programs, compiled with the documentation tests.
 #[cfg(doctest)]

@@ -1,30 +1,53 @@
-//! Asking who we are, where the answer may take its time: a file, or code of the program.
+//! Asking the program's code, or a file, for what an attempt needs, where the answer may take its
+//! time: who we are, and a transport.
 //!
-//! It cannot be cut off, so it runs on a thread of its own, `nats-N-creds`, which belongs to the
-//! connection and is left behind when the attempt's deadline passes. There is never more than one:
-//! a later attempt waits for the end of the call that an earlier one left behind, throws its answer
-//! away, for it may be out of date and signs another nonce, and asks again.
+//! It cannot be cut off, so it runs on a thread of its own, `nats-N-creds` or `nats-N-connect`,
+//! which belongs to the connection and is left behind when the attempt's deadline passes. There is
+//! never more than one of each: a later attempt waits for the end of the call that an earlier one
+//! left behind, throws its answer away, for it may be out of date and belongs to another attempt,
+//! and asks again.
 //!
 //! Only the reader thread calls `ask`. The asking thread holds nothing but the slot for its answer.
 
 use std::time::{Duration, Instant};
 
-use crate::auth::Login;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::{Arc, Mutex, Rank, caught};
 use crate::transport::{Cancel, Cancelled};
 
-type Slot = Arc<Mutex<Option<Result<Login>>>>;
+type Slot<T> = Arc<Mutex<Option<Result<T>>>>;
 
-/// The call under way, or left behind.
-#[derive(Debug)]
-pub(super) struct Asking {
-    under_way: Mutex<Option<Slot>>,
+/// What to say when there is no answer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Words {
+    pub(super) late: &'static str,
+    pub(super) earlier: &'static str,
+    pub(super) panicked: &'static str,
 }
 
-impl Asking {
-    pub(super) fn new() -> Self {
-        Self { under_way: Mutex::new(Rank::Leaf, None) }
+/// Of the credentials.
+pub(super) const CREDENTIALS: Words = Words {
+    late: "the credentials did not come within the connect time-out",
+    earlier: "an earlier call to the credentials still runs",
+    panicked: "the credentials panicked when they were asked",
+};
+
+/// Of a connector.
+pub(super) const CONNECTOR: Words = Words {
+    late: "the connector did not connect within the connect time-out",
+    earlier: "an earlier call to the connector still runs",
+    panicked: "the connector panicked",
+};
+
+/// The call under way, or left behind.
+pub(super) struct Asking<T> {
+    under_way: Mutex<Option<Slot<T>>>,
+    words: Words,
+}
+
+impl<T: Send + 'static> Asking<T> {
+    pub(super) fn new(words: Words) -> Self {
+        Self { under_way: Mutex::new(Rank::Leaf, None), words }
     }
 
     /// The answer, before the deadline; `start` runs what it is given on another thread.
@@ -33,25 +56,19 @@ impl Asking {
         deadline: Instant,
         cancel: &Arc<Cancel>,
         start: impl FnOnce(Box<dyn FnOnce() + Send>) -> Result<()>,
-        answer: impl FnOnce() -> Result<Login> + Send + 'static,
-    ) -> Result<Login> {
+        answer: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let words = self.words;
         let earlier = self.under_way.lock().clone();
         if let Some(earlier) = earlier {
-            drop(wait(
-                &earlier,
-                deadline,
-                cancel,
-                "an earlier call to the credentials still runs",
-            )?);
+            drop(wait(&earlier, deadline, cancel, words.earlier)?);
         }
-        let slot: Slot = Arc::new(Mutex::new(Rank::Leaf, None));
+        let slot: Slot<T> = Arc::new(Mutex::new(Rank::Leaf, None));
         *self.under_way.lock() = Some(Arc::clone(&slot));
         let (place, nudge) = (Arc::clone(&slot), Arc::clone(cancel));
         let started = start(Box::new(move || {
-            let answer = caught(answer).unwrap_or_else(|| {
-                let text = "the credentials panicked when they were asked";
-                Err(Error::new(ErrorKind::UserPanic, text))
-            });
+            let answer = caught(answer)
+                .unwrap_or_else(|| Err(Error::new(ErrorKind::UserPanic, words.panicked)));
             *place.lock() = Some(answer);
             nudge.nudge();
         }));
@@ -59,15 +76,14 @@ impl Asking {
             *self.under_way.lock() = None;
             return Err(error);
         }
-        let text = "the credentials did not come within the connect time-out";
-        let answer = wait(&slot, deadline, cancel, text)?;
+        let answer = wait(&slot, deadline, cancel, words.late)?;
         *self.under_way.lock() = None;
         answer
     }
 }
 
 /// Waits for the end of a call; the outer error is that of the wait.
-fn wait(slot: &Slot, deadline: Instant, cancel: &Cancel, late: &str) -> Result<Result<Login>> {
+fn wait<T>(slot: &Slot<T>, deadline: Instant, cancel: &Cancel, late: &str) -> Result<Result<T>> {
     // A short poll besides the nudge, which may come between the look and the wait.
     let poll = Some(Duration::from_millis(1));
     match cancel.wait_for(deadline, poll, || slot.lock().take()) {
@@ -82,6 +98,7 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::*;
+    use crate::auth::Login;
     use crate::sync;
 
     const LONG: Duration = Duration::from_secs(10);
@@ -90,14 +107,14 @@ mod tests {
         sync::spawn("creds".to_owned(), 0, body).map(drop)
     }
 
-    fn at_once(asking: &Asking, answer: Result<Login>) -> Result<Login> {
+    fn at_once(asking: &Asking<Login>, answer: Result<Login>) -> Result<Login> {
         let cancel = Arc::new(Cancel::new());
         asking.ask(Instant::now() + LONG, &cancel, start, move || answer)
     }
 
     #[test]
     fn an_answer_an_error_and_a_panic_come_back() {
-        let asking = Asking::new();
+        let asking = Asking::new(CREDENTIALS);
         let login = Login::new().token("t");
         assert_eq!(at_once(&asking, Ok(login.clone())).expect("a login"), login);
         let fault = Error::new(ErrorKind::Credentials, "none today");
@@ -116,7 +133,7 @@ mod tests {
         static CALLS: AtomicU32 = AtomicU32::new(0);
         static GATE: Mutex<()> = Mutex::new(Rank::Outer, ());
         let gate = GATE.lock();
-        let asking = Asking::new();
+        let asking = Asking::new(CREDENTIALS);
         let cancel = Arc::new(Cancel::new());
         for _ in 0..3 {
             let soon = Instant::now() + Duration::from_millis(30);

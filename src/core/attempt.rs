@@ -1,4 +1,5 @@
-//! One attempt to connect: resolve, connect, INFO, TLS, CONNECT and PING, PONG, under one deadline.
+//! One attempt to connect: resolve, connect, TLS and WebSocket where the URL says so, INFO, TLS
+//! where the server says so, CONNECT and PING, PONG, under one deadline.
 //!
 //! Runs on the reader thread. Whatever the server says with `-ERR` on the way is the cause of the
 //! failure, even if the socket broke before it was read: what has arrived is read to the end.
@@ -17,7 +18,7 @@ use crate::protocol::{
 use crate::server_url::ServerUrl;
 use crate::sync::{Arc, assert_unlocked};
 use crate::trace::{Trace, TraceStepKind};
-use crate::transport::{PreparedTls, Stream, TlsSettings, is_wait, secure};
+use crate::transport::{PreparedTls, ServerAddress, Stream, TlsSettings, is_wait, secure, upgrade};
 
 /// A completed login; the parser holds what came behind it.
 pub(super) struct LoggedIn {
@@ -46,7 +47,7 @@ pub(super) fn attempt(
     // A certificate that cannot be read fails the attempt before the server hears of it.
     let prepared = if wish.wanted() { Some(core.config.tls.prepare()?) } else { None };
     let deadline = attempt_deadline(core, until);
-    let stream = core.connector.connect(url, deadline, &core.cancel, trace)?;
+    let stream = dial(core, url, deadline, trace)?;
     core.cancel.watch(Some(Arc::clone(&stream)));
     let socket = Arc::clone(&stream);
     let attempt = Attempt { core, url, trace, wish, deadline, prepared, stream, tls: false };
@@ -63,11 +64,36 @@ pub(super) fn attempt_deadline(core: &Core, until: Option<Instant>) -> Instant {
     until.map_or(deadline, |until| until.min(deadline))
 }
 
+/// A stream to the server, or to whatever the program's connector puts in its place.
+fn dial(
+    core: &Core,
+    url: &ServerUrl,
+    deadline: Instant,
+    trace: &Trace<'_>,
+) -> Result<Arc<dyn Stream>> {
+    let Some(connector) = core.config.connector.clone() else {
+        return core.dial.connect(url, deadline, &core.cancel, trace);
+    };
+    let address = ServerAddress::of(url);
+    let name = core.thread_name("connect");
+    let start = |body| core.threads.start(name, core.id, Runs::Program, body);
+    let call = move || connector.connect(&address, deadline);
+    let outcome = core.connecting.ask(deadline, &core.cancel, start, call);
+    if outcome.as_ref().is_err_and(|error| error.kind() == ErrorKind::UserPanic) {
+        core.counters.panics.add(1);
+    }
+    let stream = outcome?;
+    let (local, peer) = (stream.local_addr(), stream.peer_addr());
+    trace.step(|| TraceStepKind::Connected { local, peer });
+    Ok(stream)
+}
+
 fn tls_wish(core: &Core, url: &ServerUrl) -> TlsWish {
     TlsWish {
         option: core.config.tls.wanted(),
         first: core.config.tls.first(),
         url: url.is_tls(),
+        websocket: url.is_websocket(),
         configured: core.life().pool.wants_tls(),
         built: TlsSettings::BUILT,
     }
@@ -90,6 +116,10 @@ impl Attempt<'_> {
     fn log_in(mut self) -> Result<LoggedIn> {
         if tls_policy(self.wish, None) == TlsStep::Upgrade {
             self.begin_tls()?;
+        }
+        if self.url.is_websocket() {
+            let settings = &self.core.config.websocket;
+            self.stream = upgrade(settings, self.stream, self.url, self.deadline)?;
         }
         let mut parser = Parser::new(self.core.config.limits);
         let mut handshake = Handshake::new();

@@ -14,7 +14,7 @@ use crate::server_url::ServerUrl;
 use crate::subscriptions::PendingLimits;
 use crate::sync::Arc;
 use crate::trace::TraceFn;
-use crate::transport::{TcpOptions, TlsSettings};
+use crate::transport::{OwnConnector, TcpOptions, TlsSettings, WebSocketSettings};
 
 /// How a first connect goes on after it has failed; see
 /// [`OptionsBuilder::retry_on_failed_connect`](crate::OptionsBuilder::retry_on_failed_connect).
@@ -68,7 +68,10 @@ pub(crate) struct Config {
     pub(crate) no_events_after_close: bool,
     pub(crate) disconnected_on_close: bool,
     pub(crate) tcp: TcpOptions,
+    /// What brings transports in place of TCP.
+    pub(crate) connector: Option<OwnConnector>,
     pub(crate) tls: TlsSettings,
+    pub(crate) websocket: WebSocketSettings,
     pub(crate) watch: Watch,
 }
 

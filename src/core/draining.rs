@@ -83,7 +83,11 @@ impl Core {
         for subscriber in all {
             self.registry.start_draining(subscriber.sid(), |line| self.outbox.control(line));
         }
-        self.flush(deadline)
+        // Not on the next connection: a server that is lost has forgotten them.
+        self.flush_present(deadline).unwrap_or_else(|| {
+            let text = "the connection was lost while it drained";
+            Err(Error::new(ErrorKind::Disconnected, text))
+        })
     }
 
     /// Drains one pull subscription: afterwards what has arrived is readable, then the end.

@@ -58,6 +58,10 @@ impl Receiver<'_> {
         let interval = self.core.config.ping_interval;
         let mut idle_since = Instant::now();
         let mut wait = interval;
+        // What the last read of the login has produced.
+        if self.link.stream.asks_for_write() {
+            self.core.outbox.write_held_back();
+        }
         loop {
             if let Err(error) = self.handle_all() {
                 return error;
@@ -101,7 +105,14 @@ impl Receiver<'_> {
                     idle_since = Instant::now();
                     wait = Some(interval);
                 }
-                Err(error) => return Error::io("reading from the server", error),
+                Err(error) => {
+                    let error = Error::io("reading from the server", error);
+                    // As where the parser finds a fault: it is told before the loss.
+                    if error.kind() == ErrorKind::Protocol {
+                        self.core.exception(error.clone());
+                    }
+                    return error;
+                }
             }
         }
     }

@@ -400,8 +400,8 @@ fn refusal(error: &Error) -> Option<String> {
 }
 
 /// What [`ServerUrl::same_address`] compares, to look up.
-fn address(url: &ServerUrl) -> (&str, u16) {
-    (url.host(), url.port())
+fn address(url: &ServerUrl) -> (&str, u16, &str) {
+    (url.host(), url.port(), url.path())
 }
 
 fn is_loopback(url: &ServerUrl) -> bool {

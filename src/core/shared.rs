@@ -9,7 +9,7 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
-use super::asking::Asking;
+use super::asking::{Asking, CONNECTOR, CREDENTIALS};
 use super::choice::{Deciders, PoolServer};
 use super::config::Config;
 use super::events::Hub;
@@ -18,6 +18,7 @@ use super::life::{ConnectionStatus, Life};
 use super::notice::{ConnectionEvent, ConnectionEventKind, ErrorNotice, Notice};
 use super::servers::Pool;
 use super::threads::Threads;
+use crate::auth::Login;
 use crate::error::{Error, ErrorKind, Result};
 use crate::outbox::{Outbox, ServerLimits};
 use crate::outcome::Barrier;
@@ -28,20 +29,22 @@ use crate::server_url::ServerUrl;
 use crate::statistics::{Counters, Statistics};
 use crate::subscriptions::{Inbox, Registry, Requests};
 use crate::sync::{self, Arc, Condvar, Mutex, MutexGuard, Rank, Weak, current_owner};
-use crate::transport::{Cancel, Connector};
+use crate::transport::{Cancel, Dial, Stream};
 
 /// One connection.
 pub(crate) struct Core {
     /// Tells this connection's threads from all others.
     pub(crate) id: u64,
     pub(crate) config: Config,
-    pub(crate) connector: Box<dyn Connector>,
+    pub(crate) dial: Box<dyn Dial>,
     /// The callbacks that are asked for a decision, until the end.
     pub(super) deciders: Mutex<Deciders>,
     /// Cuts off an attempt to connect.
     pub(crate) cancel: Arc<Cancel>,
     /// The call to the credentials of the program, while there is one.
-    pub(super) asking: Asking,
+    pub(super) asking: Asking<Login>,
+    /// The call to the connector of the program, while there is one.
+    pub(super) connecting: Asking<Arc<dyn Stream>>,
     pub(super) life: Mutex<Life>,
     /// Anything in `life` changed.
     pub(super) changed: Condvar,
@@ -70,16 +73,17 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 impl Core {
     /// A connection that nothing runs yet, with one counted handle.
-    pub(crate) fn new(mut config: Config, connector: Box<dyn Connector>) -> Result<Arc<Self>> {
+    pub(crate) fn new(mut config: Config, dial: Box<dyn Dial>) -> Result<Arc<Self>> {
         let mut random = Random::new()?;
         let pool = Pool::new(config.servers.clone(), config.pool.clone(), &mut || random.draw());
         let inbox = format!("{}.{}.", config.inbox_prefix, random::unique()?);
         Ok(Arc::new(Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
-            connector,
+            dial,
             deciders: Mutex::new(Rank::Leaf, std::mem::take(&mut config.deciders)),
             cancel: Arc::new(Cancel::new()),
-            asking: Asking::new(),
+            asking: Asking::new(CREDENTIALS),
+            connecting: Asking::new(CONNECTOR),
             life: Mutex::new(Rank::Life, Life::new(pool, random)),
             changed: Condvar::new(),
             registry: Registry::new(),

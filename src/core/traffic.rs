@@ -243,27 +243,30 @@ impl Core {
     pub(crate) fn flush(&self, deadline: Instant) -> Result<()> {
         loop {
             self.wait_connected(deadline)?;
-            let pong = Pong::new(Outcome::new());
-            match self.outbox.ping(Arc::clone(&pong)) {
-                Ok(batch) => {
-                    self.write(batch, Urgency::Now);
-                    return match pong.wait(deadline) {
-                        Some(outcome) => {
-                            outcome?;
-                            self.counters.flushes.add(1);
-                            Ok(())
-                        }
-                        None => Err(Error::new(
-                            ErrorKind::Timeout,
-                            "the server did not answer the flush in time",
-                        )),
-                    };
-                }
-                // The connection was lost between the two calls: wait for the next one.
-                Err(error) if error.is_disconnected() => {}
-                Err(error) => return Err(error),
+            // If the connection was lost between the two calls, it waits for the next one.
+            if let Some(outcome) = self.flush_present(deadline) {
+                return outcome;
             }
         }
+    }
+
+    /// A round trip to the server that is there; none if there is none.
+    pub(super) fn flush_present(&self, deadline: Instant) -> Option<Result<()>> {
+        let pong = Pong::new(Outcome::new());
+        let batch = match self.outbox.ping(Arc::clone(&pong)) {
+            Ok(batch) => batch,
+            Err(error) if error.is_disconnected() => return None,
+            Err(error) => return Some(Err(error)),
+        };
+        self.write(batch, Urgency::Now);
+        let Some(outcome) = pong.wait(deadline) else {
+            let text = "the server did not answer the flush in time";
+            return Some(Err(Error::new(ErrorKind::Timeout, text)));
+        };
+        if outcome.is_ok() {
+            self.counters.flushes.add(1);
+        }
+        Some(outcome)
     }
 
     fn wait_connected(&self, deadline: Instant) -> Result<()> {

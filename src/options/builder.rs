@@ -19,7 +19,7 @@ use crate::protocol::Limits;
 use crate::server_list::{self, ServerList};
 use crate::server_url::ServerUrl;
 use crate::subscriptions::PendingLimits;
-use crate::transport::{TcpOptions, TlsSettings};
+use crate::transport::{TcpOptions, TlsSettings, WebSocketSettings};
 
 /// Connects with default options to the first of the servers that accepts.
 ///
@@ -107,7 +107,9 @@ impl Default for OptionsBuilder {
             // What the kernel holds for a dead peer is what a loss can swallow unseen.
             tcp: TcpOptions { send_buffer: Some(256 * 1024), ..TcpOptions::default() },
             watch: Watch::default(),
+            connector: None,
             tls: TlsSettings::default(),
+            websocket: WebSocketSettings::default(),
         };
         Self { servers: Vec::new(), config, sinks: Vec::new(), hears_errors: false }
     }

@@ -26,6 +26,7 @@ pub(crate) fn check(config: &Config) -> Result<()> {
     }
     config.authorization.check()?;
     config.tls.check()?;
+    config.websocket.check()?;
     check_inbox_prefix(&config.inbox_prefix)?;
     let (prefix, line) = (config.inbox_prefix.len(), config.outbox.control_line);
     if prefix.saturating_add(AROUND_PREFIX) > line {

@@ -86,7 +86,8 @@ fn apply(
         }
     }
     if read("NATS_SOCKS_PROXY")?.is_some() {
-        let text = "NATS_SOCKS_PROXY is not supported, and a direct connection would go round it";
+        let text = "NATS_SOCKS_PROXY is not read here, and a direct connection would go round it: \
+                    a proxy is a Connector, given to OptionsBuilder::connector";
         return Err(bad(text.to_owned()));
     }
     match read("NATS_URL")? {

@@ -2,8 +2,8 @@
 //!
 //! `builder` is the beginning and the end of the builder; the setters stand by subject in
 //! `servers`, `authorization`, `signing`, `reconnecting`, `sizes`, `sockets`, `wire`, `tls`,
-//! `listening` and `watching`; `check` refuses what cannot be used; `made` holds the result and
-//! connects.
+//! `websocket`, `listening` and `watching`; `check` refuses what cannot be used; `made` holds the
+//! result and connects.
 //!
 //! Options from text: `properties` applies a properties file (`property_text` reads it,
 //! `property_keys` says what each key does), `environment` the variables of the process;
@@ -28,7 +28,11 @@ mod sockets;
 #[cfg(feature = "tls")]
 mod tls;
 mod watching;
+#[cfg(feature = "websocket")]
+mod websocket;
 mod wire;
 
 pub use self::builder::{OptionsBuilder, connect};
 pub use self::made::Options;
+#[cfg(any(feature = "internals", loom, fuzzing))]
+pub(crate) use self::property_text::parse as parse_property_text;

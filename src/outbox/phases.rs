@@ -69,6 +69,9 @@ impl Outbox {
         if matches!(state.phase, Phase::Up | Phase::Opening | Phase::Leaving) {
             state.phase = Phase::Down;
         }
+        // A close before `end` lets writing go on, and a stream that encrypts or frames takes bytes
+        // although nobody reads them any more: they would count as written.
+        state.stream = None;
         self.room.notify_all();
     }
 
@@ -297,6 +300,22 @@ mod tests {
         let counts = outbox.counts();
         assert_eq!((counts.torn, counts.discarded, counts.messages), (1, 0, 4));
         assert_eq!(outbox.pending(), (0, 0));
+    }
+
+    #[test]
+    fn a_close_in_the_middle_of_a_loss_writes_nothing_to_the_lost_stream() {
+        let outbox = outbox(1 << 20, OutboxPolicy::Error);
+        let stream = holding([]);
+        up(&outbox, 1, &stream);
+        outbox.suspend();
+        publish(&outbox, "1").expect("the reconnect buffer has room");
+        outbox.close();
+        flush(&outbox);
+        assert_eq!(outbox.pending(), (1, 12));
+        outbox.end(Duration::ZERO);
+        outbox.finish();
+        let counts = outbox.counts();
+        assert_eq!((counts.discarded, outbox.pending()), (1, (0, 0)));
     }
 
     /// A stream that encrypts.

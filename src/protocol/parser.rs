@@ -184,7 +184,7 @@ impl Parser {
     }
 
     /// Takes bytes that are in memory already.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "internals", loom, fuzzing))]
     pub(crate) fn push(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let space = self.space();
@@ -409,8 +409,8 @@ impl Parser {
     }
 
     /// What the parser holds on to for reading, in bytes.
-    #[cfg(test)]
-    fn capacity(&self) -> usize {
+    #[cfg(any(test, feature = "internals", loom, fuzzing))]
+    pub(crate) fn capacity(&self) -> usize {
         let body = self.body.as_ref().map_or(0, |body| body.frame.capacity());
         self.buffer.capacity() + body + self.block.capacity()
     }

@@ -17,6 +17,8 @@ pub(crate) struct TlsWish {
     /// This server's URL asks for TLS. A discovered server has the URL of the connection through
     /// which it was learned: if that was over TLS, so is this.
     pub(crate) url: bool,
+    /// This server's URL asks for WebSocket, which begins over TLS or stays without it.
+    pub(crate) websocket: bool,
     /// The URL of any configured server asks for TLS.
     pub(crate) configured: bool,
     /// This build has TLS.
@@ -64,8 +66,18 @@ pub(crate) fn tls_policy(wish: TlsWish, offer: Option<TlsOffer>) -> TlsStep {
     const NOT_BUILT: &str = "TLS is wanted, which this build does not have (feature `tls`)";
     const NOT_OFFERED: &str = "TLS is wanted, and the server does not offer it";
     const REQUIRED: &str = "the server requires TLS, which this build does not have";
+    const WEBSOCKET: &str = "TLS is wanted, and ws:// is without it: wss:// is over TLS";
     match (offer, wish.built) {
         (None, false) if wish.wanted() => TlsStep::Refuse(NOT_BUILT),
+        (None, true) if wish.websocket && wish.wanted() => {
+            if wish.url {
+                TlsStep::Upgrade
+            } else {
+                TlsStep::Refuse(WEBSOCKET)
+            }
+        }
+        // Under a WebSocket TLS cannot begin any more, and INFO came over it where it did.
+        (Some(_), _) if wish.websocket => TlsStep::Proceed,
         (None, true) if wish.first => TlsStep::Upgrade,
         (None, _) => TlsStep::Proceed,
         // INFO came over TLS: what it says of TLS is about others.
@@ -141,7 +153,7 @@ mod tests {
             ([true, true, true, true], [First, First, First]),
         ];
         for ([option, first, url, configured], expected) in table {
-            let wish = TlsWish { option, first, url, configured, built: true };
+            let wish = TlsWish { option, first, url, configured, websocket: false, built: true };
             assert_eq!(row(wish), expected, "{wish:?}");
             let without = TlsWish { built: false, ..wish };
             let refused = if wish.wanted() { [Refused; 3] } else { [Clear, Clear, Refused] };
@@ -150,8 +162,39 @@ mod tests {
     }
 
     #[test]
+    fn over_websocket_the_url_decides_and_nothing_that_the_server_says() {
+        use Outcome::{Clear, First, Refused};
+        // option, first, url (wss), configured: the same whatever is offered.
+        let table = [
+            ([false, false, false, false], Clear),
+            ([false, false, false, true], Refused),
+            ([false, false, true, false], First),
+            ([false, false, true, true], First),
+            ([false, true, false, false], Refused),
+            ([false, true, false, true], Refused),
+            ([false, true, true, false], First),
+            ([false, true, true, true], First),
+            ([true, false, false, false], Refused),
+            ([true, false, false, true], Refused),
+            ([true, false, true, false], First),
+            ([true, false, true, true], First),
+            ([true, true, false, false], Refused),
+            ([true, true, false, true], Refused),
+            ([true, true, true, false], First),
+            ([true, true, true, true], First),
+        ];
+        for ([option, first, url, configured], expected) in table {
+            let wish = TlsWish { option, first, url, configured, websocket: true, built: true };
+            assert_eq!(row(wish), [expected; 3], "{wish:?}");
+            let without = TlsWish { built: false, ..wish };
+            let refused = if wish.wanted() { Refused } else { Clear };
+            assert_eq!(row(without), [refused; 3], "{without:?}");
+        }
+    }
+
+    #[test]
     fn whatever_a_server_says_wanted_tls_is_had_or_the_attempt_ends() {
-        for bits in 0..32_u8 {
+        for bits in 0..64_u8 {
             let bit = |at: u8| bits & (1 << at) != 0;
             let wish = TlsWish {
                 option: bit(0),
@@ -159,6 +202,7 @@ mod tests {
                 url: bit(2),
                 configured: bit(3),
                 built: bit(4),
+                websocket: bit(5),
             };
             for outcome in row(wish) {
                 assert!(outcome != Outcome::Clear || !wish.wanted(), "{wish:?}");

@@ -60,7 +60,7 @@ pub(crate) trait Stream: Send + Sync + fmt::Debug {
 }
 
 /// Makes streams.
-pub(crate) trait Connector: Send + Sync + fmt::Debug {
+pub(crate) trait Dial: Send + Sync + fmt::Debug {
     /// Connects to the server before the deadline, or until cancelled. Called on the reader thread.
     fn connect(
         &self,

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 
 use super::resolve::{Resolution, ResolveMode};
-use super::stream::{Cancel, Cancelled, Connector, Stream};
+use super::stream::{Cancel, Cancelled, Dial, Stream};
 use crate::error::{Error, ErrorKind, Result};
 use crate::server_url::ServerUrl;
 use crate::sync::{Arc, assert_unlocked};
@@ -163,7 +163,7 @@ fn keepalive(time: Duration) -> TcpKeepalive {
     keepalive
 }
 
-impl Connector for TcpConnector {
+impl Dial for TcpConnector {
     fn connect(
         &self,
         url: &ServerUrl,

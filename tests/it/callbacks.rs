@@ -7,7 +7,7 @@ use std::time::Duration;
 use nats_blocking::testing::{Recorder, Server};
 use nats_blocking::{
     Connection, ConnectionEvent, ConnectionEventKind as Kind, ConnectionListener, ConnectionStatus,
-    ErrorKind, ErrorNotice, ListenerId, Notice, Subscription,
+    ErrorKind, ErrorNotice, ListenerId, Notice, Options, ReadOperation, Subscription,
 };
 
 use crate::embedded::{LONG, Scene, event, name, names, quick, recorded};
@@ -342,4 +342,39 @@ fn a_listener_that_holds_the_last_handle_keeps_the_connection_and_ends_it() {
     assert!(server.wait_for_clients(0, LONG));
     let dropped = crate::support::wait::poll(LONG, || gone.upgrade().is_none().then_some(()));
     assert!(dropped.is_some(), "listeners are dropped after Closed");
+}
+
+#[test]
+fn a_read_listener_may_close_the_connection_or_drop_its_last_handle() {
+    for way in ["close", "drop"] {
+        within(MUST_END, way, move || {
+            let last: Arc<Mutex<Option<Connection>>> = Arc::default();
+            let handle = Arc::clone(&last);
+            let on_ping = move |operation: &ReadOperation<'_>| {
+                if operation.name() != "PING" {
+                    return;
+                }
+                let Some(connection) = handle.lock().unwrap().take() else { return };
+                if way == "close" {
+                    connection.close();
+                }
+            };
+            let (server, recorder) = (Server::start().unwrap(), Recorder::new());
+            let connection = Options::builder()
+                .server(server.url())
+                .connection_listener(recorder.clone())
+                .on_read(on_ping)
+                .connect()
+                .unwrap();
+            connection.publish("a", "before").unwrap();
+            connection.flush().unwrap();
+            let weak = connection.downgrade();
+            *last.lock().unwrap() = Some(connection);
+            server.ping_clients();
+            event(&recorder, "Closed", 1);
+            assert!(weak.upgrade().is_none());
+            recorder.check().unwrap();
+            assert!(server.wait_for_clients(0, LONG));
+        });
+    }
 }

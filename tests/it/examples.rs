@@ -15,6 +15,7 @@ use std::time::Duration;
 use crate::support::cluster::Cluster;
 use crate::support::jwt::{Account, Key, Operator};
 use crate::support::nats_server::{Config, NatsServer};
+use crate::support::tunnel::Tunnel;
 use crate::support::wait::{Signal, poll};
 
 /// For everything that takes milliseconds or a few seconds on an idle machine.
@@ -116,6 +117,18 @@ impl Drop for Example {
     }
 }
 
+/// Those that these tests have, so that the examples find the library built already.
+fn features() -> String {
+    let all = [
+        ("testing", cfg!(feature = "testing")),
+        ("internals", cfg!(feature = "internals")),
+        ("websocket", cfg!(feature = "websocket")),
+        ("crossbeam-channel", cfg!(feature = "crossbeam-channel")),
+    ];
+    let here = all.iter().filter(|(_, here)| *here).map(|(name, _)| *name);
+    here.collect::<Vec<_>>().join(",")
+}
+
 /// Where the examples are, as new as the sources: cargo builds them with the tests only if it is
 /// asked for all tests, so it is asked again, which costs nothing when they are there.
 fn folder() -> &'static Path {
@@ -128,7 +141,7 @@ fn folder() -> &'static Path {
             let name = profile.file_name().and_then(|name| name.to_str()).expect("a profile");
             let built = Command::new(cargo)
                 .current_dir(env!("CARGO_MANIFEST_DIR"))
-                .args(["build", "--quiet", "--examples", "--features", "testing", "--locked"])
+                .args(["build", "--quiet", "--examples", "--locked", "--features", &features()])
                 .args(["--profile", if name == "debug" { "dev" } else { name }])
                 .arg("--target-dir")
                 .arg(profile.parent().expect("the target folder"))
@@ -562,6 +575,33 @@ fn headers_are_shown_as_they_came() {
             "archived with: Sensor, Unit, Tag, Copied",
         ]
     );
+}
+
+#[test]
+fn both_kinds_of_proxies_lead_to_the_server_with_a_user_and_without() {
+    let server = NatsServer::start_plain();
+    let url = server.url().replace("127.0.0.1", "localhost");
+    let users = [("PROXY_USER", "anna"), ("PROXY_PASSWORD", "hunter2")];
+    for kind in ["http", "socks"] {
+        for (user, variables) in [(None, &users[..0]), (Some(("anna", "hunter2")), &users[..])] {
+            let tunnel = Tunnel::start(user);
+            let address = tunnel.address();
+            let arguments = [kind, address.as_str(), "--server", url.as_str()];
+            let lines = Example::start_with("proxy", &arguments, variables).finish();
+            assert_eq!(lines, ["received: through the proxy"]);
+            assert_eq!(tunnel.targets(), [format!("localhost:{}", server.port())]);
+        }
+        let strict = Tunnel::start(Some(("anna", "other")));
+        let address = strict.address();
+        let output = Command::new(folder().join("proxy"))
+            .args([kind, address.as_str(), "--server", url.as_str()])
+            .envs(users)
+            .output()
+            .expect("it starts");
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && err.contains("refused"), "{err}");
+        assert!(!err.contains("hunter2") && strict.targets().is_empty(), "{err}");
+    }
 }
 
 #[test]

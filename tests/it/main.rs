@@ -15,6 +15,7 @@
 mod authorization;
 mod callbacks;
 mod conformance;
+mod connector;
 mod corpus;
 #[cfg(feature = "testing")]
 mod departure;
@@ -23,12 +24,17 @@ mod embedded;
 mod endings;
 mod environment;
 mod events;
+mod exact_limits;
 mod examples;
 #[cfg(feature = "testing")]
 mod faults;
 mod handshake;
 mod hostile;
+
 mod injection;
+#[path = "../inputs/mod.rs"]
+mod inputs;
+mod inputs_read;
 mod last_words;
 mod listeners;
 #[cfg(feature = "testing")]
@@ -50,3 +56,5 @@ mod tls;
 #[cfg(feature = "tls")]
 mod tls_throughput;
 mod torn;
+#[cfg(feature = "websocket")]
+mod websocket;

@@ -20,14 +20,15 @@ use nats_blocking::testing::{
 };
 use nats_blocking::{
     Challenge, ConnectAttempt, Connection, ConnectionEvent, ConnectionEventKind,
-    ConnectionListener, ConnectionStatus, Consumer, ConsumerStatus, ConsumerView, Credentials,
-    Dispatcher, Drain, EndReason, Error, ErrorKind, ErrorListener, ErrorNotice, Events, Gather,
-    HeaderIter, Headers, IntoIter, Iter, ListenerId, Login, Message, Notice, Options,
-    OptionsBuilder, OutboxPolicy, PendingLimits, PendingReply, PoolServer, ReadListener,
+    ConnectionListener, ConnectionStatus, Connector, Consumer, ConsumerStatus, ConsumerView,
+    Credentials, Dispatcher, Drain, EndReason, Error, ErrorKind, ErrorListener, ErrorNotice,
+    Events, Gather, HeaderIter, Headers, IntoIter, Iter, ListenerId, Login, Message, Notice,
+    Options, OptionsBuilder, OutboxPolicy, PendingLimits, PendingReply, PoolServer, ReadListener,
     ReadOperation, ReconnectBuffer, RefusedOperation, Replies, ResolveMode, Result, RetryConnect,
-    SelectedServer, ServerChoice, ServerError, ServerErrorKind, ServerInfo, ServerList, SetIter,
-    SetKey, Statistics, Status, Subscription, SubscriptionEnd, SubscriptionSet, TimeoutIter,
-    TlsVersion, TraceStep, TraceStepKind, TryIter, WeakConnection,
+    SelectedServer, ServerAddress, ServerChoice, ServerError, ServerErrorKind, ServerInfo,
+    ServerList, SetIter, SetKey, Statistics, Status, Subscription, SubscriptionEnd,
+    SubscriptionSet, TimeoutIter, TlsVersion, TraceStep, TraceStepKind, Transport, TryIter,
+    WeakConnection,
 };
 
 use crate::support::source::Source;
@@ -62,7 +63,7 @@ fn asserted() -> Vec<&'static str> {
         .extend(every!([ConnectionEvent, ConnectionEventKind, ErrorNotice, Notice]: Plain + Clone));
     names.extend(every!([ConnectAttempt, TraceStep, TraceStepKind]: Plain + Clone));
     names.extend(every!([SubscriptionEnd, EndReason]: Plain + Clone));
-    names.extend(every!([Challenge, Login]: Plain + Clone));
+    names.extend(every!([Challenge, Login, ServerAddress]: Plain + Clone));
     names.extend(every!([PoolServer, ServerChoice, SelectedServer]: Plain + Clone));
     names.extend(every!([ReadOperation<'static>]: Plain + Copy + Display));
     names.extend(every!([Error, ServerError]: Plain + Clone + StdError));
@@ -85,7 +86,7 @@ fn asserted() -> Vec<&'static str> {
     // Traits, behind `dyn`, which is what an `Arc` of a listener needs.
     names.extend(every!([dyn ConnectionListener, dyn ErrorListener, dyn ReadListener]:
         Send + Sync));
-    names.extend(every!([dyn Credentials]: Send + Sync));
+    names.extend(every!([dyn Credentials, dyn Connector, dyn Transport]: Send + Sync));
     names.extend(every!([dyn Consumer]: Send + Sync + Debug));
     names.extend(every!([Arc<dyn ConnectionListener>]: ConnectionListener));
     names.extend(every!([Arc<dyn ErrorListener>]: ErrorListener));

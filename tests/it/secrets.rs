@@ -297,6 +297,7 @@ fn ways() -> Vec<OptionsBuilder> {
         patient().jwt_and_signer(jwt, |nonce| Ok(USER.0.sign(nonce))),
         patient().credentials(&text).user_and_password(name, password),
         patient().credentials_file(path),
+        patient().websocket_header("Authorization", token),
         patient().credentials_source(source),
     ]
 }

@@ -21,8 +21,9 @@ const LAYERS: &str = "
     protocol        subject headers message info tls_policy op connect plain parser handshake
     .               read_listener
     auth            secret nkey jwt creds login sign ways
-    transport       stream resolve tcp no_tls
-    transport/tls   pem explain session settings stream
+    transport       stream connector foreign resolve tcp held_back read_wait no_tls no_websocket
+    transport/tls   pem explain material session settings stream
+    transport/websocket settings frames stream upgrade
     subscriptions   consumer mailbox subscriber requests registry router delivery
     outbox          frames pongs state turn append phases
     core            notice events hooks keepalive choice servers threads asking config life
@@ -32,10 +33,11 @@ const LAYERS: &str = "
     subscription    handle iterators
     .               drain request subscription_set request_many dispatcher listener
     options         check made builder authorization signing servers reconnecting
-    options         sizes sockets wire tls listening watching durations property_text
+    options         sizes sockets wire tls websocket listening watching durations property_text
     options         property_keys properties environment
     .               lib
-    guide           from_nats from_async_nats from_java
+    guide           from_nats from_async_nats from_java promises
+    internals       inputs websocket
     testing         client_op interest session broker server grammar recorder
 ";
 

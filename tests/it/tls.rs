@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 use native_tls::Protocol;
 use nats_blocking::testing::Recorder;
 use nats_blocking::{
-    ConnectionEventKind as Kind, Error, ErrorKind, Options, OptionsBuilder, OutboxPolicy,
+    Connection, ConnectionEventKind as Kind, Error, ErrorKind, Options, OptionsBuilder,
+    OutboxPolicy,
 };
 
 use crate::support::certificates::{Authority, Certificate};
@@ -36,6 +37,20 @@ fn info(further: &str) -> String {
 
 fn options(url: &str) -> OptionsBuilder {
     Options::builder().server(url).connect_timeout(LIMIT).user_and_password("anna", "secret")
+}
+
+/// A connection that tries again soon, and what its listeners hear.
+fn recorded(url: &str, authority: &Authority) -> (Connection, Recorder) {
+    let recorder = Recorder::new();
+    let connection = options(url)
+        .root_certificates_file(&authority.file)
+        .reconnect_wait(Duration::from_millis(10))
+        .reconnect_jitter_tls(Duration::from_millis(5))
+        .connection_listener(recorder.clone())
+        .error_listener(recorder.clone())
+        .connect()
+        .unwrap();
+    (connection, recorder)
 }
 
 /// Why the one attempt failed.
@@ -134,15 +149,7 @@ fn a_refusal_in_clear_does_not_make_us_give_a_server_up() {
                 }
             }
         });
-        let recorder = Recorder::new();
-        let connection = options(&peer.address())
-            .root_certificates_file(&authority.file)
-            .reconnect_wait(Duration::from_millis(10))
-            .reconnect_jitter_tls(Duration::from_millis(5))
-            .connection_listener(recorder.clone())
-            .error_listener(recorder.clone())
-            .connect()
-            .unwrap();
+        let (connection, recorder) = recorded(&peer.address(), &authority);
         recorder
             .wait_for_event(LIMIT, |kind| matches!(kind, Kind::Reconnected { attempts: 5, .. }))
             .unwrap_or_else(|timeline| panic!("{timeline}"));
@@ -371,15 +378,7 @@ fn an_end_without_a_farewell_is_a_loss_and_one_with_it_too() {
                 _ => drop(read_to_end(&mut tls)),
             }
         });
-        let recorder = Recorder::new();
-        let connection = options(&peer.address())
-            .root_certificates_file(&authority.file)
-            .reconnect_wait(Duration::from_millis(10))
-            .reconnect_jitter_tls(Duration::from_millis(5))
-            .connection_listener(recorder.clone())
-            .error_listener(recorder.clone())
-            .connect()
-            .unwrap();
+        let (connection, recorder) = recorded(&peer.address(), &authority);
         recorder
             .wait_for_count(LIMIT, 3, |happening| {
                 matches!(happening.event_kind(), Some(Kind::Reconnected { .. }))

@@ -11,16 +11,18 @@
 //! none. What reading produces (answers to key updates, alerts) waits with the ciphertext, and
 //! leaves with the next write turn.
 //!
-//! `settings` holds what the options say and reads the files, `pem` says where a text is malformed,
-//! `session` is the lock's content, `stream` the handshake and the stream, `explain` says which
-//! check failed. No type of the library leaves this folder.
+//! `settings` holds what the options say, `material` reads what a connector is made of, `pem` says
+//! where a text is malformed, `session` is the lock's content, `stream` the handshake and the
+//! stream, `explain` says which check failed. No type of the library leaves this folder.
 
 mod explain;
+mod material;
 mod pem;
 mod session;
 mod settings;
 mod stream;
 
-pub use settings::TlsVersion;
-pub(crate) use settings::{ClientIdentity, Pem, PreparedTls, TlsSettings};
+pub use material::TlsVersion;
+pub(crate) use material::{ClientIdentity, Pem};
+pub(crate) use settings::{PreparedTls, TlsSettings};
 pub(crate) use stream::secure;

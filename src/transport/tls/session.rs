@@ -1,14 +1,19 @@
 //! What the lock of a TLS stream guards: the session, and ciphertext on its way in and out.
 //!
-//! No method waits. Ciphertext leaves in the order in which it was made: `sending` first, of which
-//! a part may be out already, then what the session has put into its pipe since.
+//! No method waits. Ciphertext leaves in the order in which it was made: what was held back first,
+//! of which a part may be out already, then what the session has put into its pipe since.
 
 use std::io::{self, Read, Write};
 
 use native_tls::TlsStream;
 
+use super::super::held_back::{HeldBack, Unsent};
+
 /// How much ciphertext one read of the socket takes: four full records.
 const READ_SIZE: usize = 64 * 1024;
+
+/// A record that is not whole yet is smaller than this: 2^14 bytes, and what TLS adds.
+const MOST_OF_A_RECORD: usize = 18 * 1024;
 
 /// Memory in place of a socket: it never waits, and says `WouldBlock` when it is empty.
 #[derive(Debug, Default)]
@@ -20,28 +25,41 @@ pub(super) struct Pipe {
 }
 
 impl Pipe {
-    /// Takes the buffer to read ciphertext into, with no lock held.
-    pub(super) fn take_space(&mut self) -> Vec<u8> {
-        let mut space =
-            if self.start == self.end { std::mem::take(&mut self.incoming) } else { Vec::new() };
-        space.resize(READ_SIZE, 0);
-        space
+    /// Takes the buffer to read ciphertext into, with no lock held: behind the part of a record
+    /// that is in it already.
+    pub(super) fn take_space(&mut self) -> Space {
+        let mut bytes = std::mem::take(&mut self.incoming);
+        bytes.copy_within(self.start..self.end, 0);
+        let filled = self.end - self.start;
+        (self.start, self.end) = (0, 0);
+        // Once only: a buffer that comes back has this length.
+        bytes.resize(READ_SIZE + MOST_OF_A_RECORD, 0);
+        Space { bytes, filled }
     }
 
-    /// Gives the buffer back, with so many bytes of ciphertext in it.
-    pub(super) fn arrived(&mut self, space: Vec<u8>, count: usize) {
-        if self.start == self.end {
-            (self.incoming, self.start, self.end) = (space, 0, count);
-        } else {
-            self.incoming.truncate(self.end);
-            self.incoming.extend_from_slice(space.get(..count).unwrap_or_default());
-            self.end = self.incoming.len();
-        }
+    /// Gives the buffer back, with so many bytes more of ciphertext in it.
+    pub(super) fn arrived(&mut self, space: Space, count: usize) {
+        let Space { bytes, filled } = space;
+        (self.start, self.end) = (0, filled.saturating_add(count).min(bytes.len()));
+        self.incoming = bytes;
     }
 
     /// What the session wants to be sent.
     pub(super) fn take_outgoing(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.outgoing)
+    }
+}
+
+/// The buffer of a pipe, on its way to the socket and back. Meanwhile the pipe is empty.
+pub(super) struct Space {
+    bytes: Vec<u8>,
+    filled: usize,
+}
+
+impl Space {
+    /// Where the socket puts what it has.
+    pub(super) fn free(&mut self) -> &mut [u8] {
+        self.bytes.get_mut(self.filled..).unwrap_or_default()
     }
 }
 
@@ -80,39 +98,17 @@ pub(super) enum Decrypted {
     End,
 }
 
-/// Ciphertext that a writer has taken out to send.
-#[derive(Debug, Default)]
-pub(super) struct Unsent {
-    bytes: Vec<u8>,
-    sent: usize,
-}
-
-impl Unsent {
-    pub(super) fn rest(&self) -> &[u8] {
-        self.bytes.get(self.sent..).unwrap_or_default()
-    }
-
-    pub(super) fn sent(&mut self, count: usize) {
-        self.sent = self.sent.saturating_add(count).min(self.bytes.len());
-    }
-}
-
-/// Memory that a buffer of ciphertext keeps when it is empty: what one write makes, and a little.
-const KEEP: usize = 96 * 1024;
-
 /// A session after its handshake.
 pub(super) struct Session {
     tls: TlsStream<Pipe>,
-    sending: Unsent,
-    /// A writer has `sending`; nothing may be sent past it.
-    sending_is_out: bool,
+    unsent: HeldBack,
     /// What the session said after it had given bytes: told by the next read.
     failure: Option<io::Error>,
 }
 
 impl Session {
     pub(super) fn new(tls: TlsStream<Pipe>) -> Self {
-        Self { tls, sending: Unsent::default(), sending_is_out: false, failure: None }
+        Self { tls, unsent: HeldBack::default(), failure: None }
     }
 
     pub(super) fn pipe(&mut self) -> &mut Pipe {
@@ -169,32 +165,16 @@ impl Session {
 
     /// Whether there is ciphertext that was not sent.
     pub(super) fn holds_back(&mut self) -> bool {
-        self.sending_is_out || !self.sending.rest().is_empty() || !self.pipe().outgoing.is_empty()
+        !self.unsent.is_empty() || !self.pipe().outgoing.is_empty()
     }
 
     /// Takes out what comes next to be sent, if no one else has it. It must be given back.
     pub(super) fn take_unsent(&mut self) -> Option<Unsent> {
-        if self.sending_is_out {
-            return None;
-        }
-        if self.sending.rest().is_empty() {
-            self.sending.sent = 0;
-            self.sending.bytes.clear();
-            std::mem::swap(&mut self.sending.bytes, &mut self.tls.get_mut().outgoing);
-        }
-        if self.sending.rest().is_empty() {
-            return None;
-        }
-        self.sending_is_out = true;
-        Some(std::mem::take(&mut self.sending))
+        self.unsent.take(&mut self.tls.get_mut().outgoing)
     }
 
-    pub(super) fn give_back(&mut self, mut unsent: Unsent) {
-        if unsent.rest().is_empty() && unsent.bytes.capacity() > KEEP {
-            unsent = Unsent::default();
-        }
-        self.sending = unsent;
-        self.sending_is_out = false;
+    pub(super) fn give_back(&mut self, unsent: Unsent) {
+        self.unsent.give_back(unsent);
     }
 
     /// Ends the session in order, from this side.

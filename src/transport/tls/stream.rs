@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use native_tls::HandshakeError;
 
+use super::super::read_wait::ReadWait;
 use super::super::stream::{Stream, is_wait};
 use super::explain::{handshake_failed, session_failed};
 use super::session::{Decrypted, Pipe, Session};
@@ -22,9 +23,6 @@ use crate::sync::{Arc, Mutex, Rank, assert_unlocked};
 /// The most that is encrypted at once: four full records. What is encrypted and not sent is lost
 /// with the connection, and the session is locked for so long.
 const ENCRYPT_MOST: usize = 64 * 1024;
-
-/// By so much a read may exceed its wait.
-const MOMENT: Duration = Duration::from_millis(1);
 
 /// Makes TLS of a stream, as the client, before the deadline. The server's certificate must be for
 /// `name`. Whoever shuts `inner` down cuts it off.
@@ -75,7 +73,7 @@ fn receive(inner: &dyn Stream, pipe: &mut Pipe, name: &str, deadline: Instant) -
         if left.is_zero() {
             return Err(too_slow());
         }
-        match inner.read(&mut space, Some(left)) {
+        match inner.read(space.free(), Some(left)) {
             Ok(0) => {
                 let text = format!("the server closed the connection during TLS with '{name}'");
                 return Err(Error::new(ErrorKind::Tls, text));
@@ -189,7 +187,7 @@ impl TlsStream {
 
 impl Stream for TlsStream {
     fn read(&self, buffer: &mut [u8], wait: Option<Duration>) -> io::Result<usize> {
-        let started = wait.map(|_| Instant::now());
+        let wait = ReadWait::new(wait);
         loop {
             let mut space = {
                 let mut session = self.session.lock();
@@ -206,17 +204,7 @@ impl Stream for TlsStream {
                     Decrypted::Needs => session.pipe().take_space(),
                 }
             };
-            // Half a record must not make the caller wait for longer than it asked for. A moment
-            // changes nothing: the socket keeps its time-out.
-            let spent = started.map_or(Duration::ZERO, |started| started.elapsed());
-            let left = match wait {
-                Some(wait) if spent >= MOMENT => Some(wait.saturating_sub(spent)),
-                wait => wait,
-            };
-            let outcome = match left {
-                Some(left) if left.is_zero() => Err(io::ErrorKind::WouldBlock.into()),
-                left => self.inner.read(&mut space, left),
-            };
+            let outcome = wait.left().and_then(|left| self.inner.read(space.free(), left));
             let count = *outcome.as_ref().unwrap_or(&0);
             self.session.lock().pipe().arrived(space, count);
             // An end without a farewell is an end too: the protocol above has whole frames.

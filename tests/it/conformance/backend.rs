@@ -32,6 +32,9 @@ pub(crate) enum Kind {
     /// The real server, which takes raw connections of a test in clear too.
     #[cfg_attr(not(feature = "tls"), allow(dead_code))]
     RealOverTls,
+    /// The real server on its WebSocket port.
+    #[cfg_attr(not(feature = "websocket"), allow(dead_code))]
+    RealOverWebSocket,
 }
 
 /// How a server is to be.
@@ -52,6 +55,8 @@ enum Running {
         server: Mutex<NatsServer>,
         port: u16,
         monitor: u16,
+        /// Its WebSocket port, if clients go there.
+        websocket: Option<u16>,
         #[cfg_attr(not(feature = "tls"), allow(dead_code))]
         authority: Option<Authority>,
     },
@@ -66,14 +71,18 @@ pub(crate) fn run(kind: Kind, setup: Setup, name: &str, scenario: fn(&Backend)) 
 impl Backend {
     fn start(kind: Kind, setup: Setup) -> Self {
         Self(match kind {
-            Kind::Real => start_real(setup, None),
-            Kind::RealOverTls => start_real(setup, Some(Authority::new())),
+            Kind::Real => start_real(setup, None, None),
+            Kind::RealOverTls => start_real(setup, Some(Authority::new()), None),
+            Kind::RealOverWebSocket => start_real(setup, None, Some(ports::free())),
             Kind::Embedded => start_embedded(setup),
         })
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("nats://127.0.0.1:{}", self.port())
+        match &self.0 {
+            Running::Real { websocket: Some(port), .. } => format!("ws://127.0.0.1:{port}"),
+            _ => format!("nats://127.0.0.1:{}", self.port()),
+        }
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -203,7 +212,7 @@ fn stand_still(server: &NatsServer) {
     assert!(stopped.is_some() || !cfg!(target_os = "linux"), "the server did not stop");
 }
 
-fn start_real(setup: Setup, authority: Option<Authority>) -> Running {
+fn start_real(setup: Setup, authority: Option<Authority>, websocket: Option<u16>) -> Running {
     let monitor = ports::free();
     let mut config = Config::new().extra(&format!("http: \"127.0.0.1:{monitor}\""));
     if let Some(bytes) = setup.max_payload {
@@ -223,8 +232,11 @@ fn start_real(setup: Setup, authority: Option<Authority>) -> Running {
     if let Some(authority) = &authority {
         config = config.extra(&authority.server().tls_block("")).extra("allow_non_tls: true");
     }
+    if let Some(port) = websocket {
+        config = config.websocket(port, "no_tls: true");
+    }
     let server = NatsServer::start(&config);
-    Running::Real { port: server.port(), server: Mutex::new(server), monitor, authority }
+    Running::Real { port: server.port(), server: Mutex::new(server), monitor, websocket, authority }
 }
 
 fn start_embedded(setup: Setup) -> Running {

@@ -2,11 +2,11 @@
 //! `nats_blocking::testing`, so that the second cannot drift from the first.
 //!
 //! A scenario is a function that takes a [`Backend`](backend::Backend); [`conformance!`] makes
-//! three tests of it, in a module with its name: `real`, `embedded`, and `over_tls`, against the
-//! real server again.
+//! four tests of it, in a module with its name: `real`, `embedded`, and `over_tls` and
+//! `over_websocket`, against the real server again.
 
-/// Makes the tests `NAME::real`, `embedded` and `over_tls` of each function named; `setup` says how
-/// the server is to be.
+/// Makes the tests `NAME::real`, `embedded`, `over_tls` and `over_websocket` of each function
+/// named; `setup` says how the server is to be.
 macro_rules! conformance {
     (setup: $setup:expr; $($name:ident),+ $(,)?) => {$(
         mod $name {
@@ -28,6 +28,12 @@ macro_rules! conformance {
             #[cfg(feature = "tls")]
             fn over_tls() {
                 run(Kind::RealOverTls, $setup, stringify!($name), super::$name);
+            }
+
+            #[test]
+            #[cfg(feature = "websocket")]
+            fn over_websocket() {
+                run(Kind::RealOverWebSocket, $setup, stringify!($name), super::$name);
             }
         }
     )+};

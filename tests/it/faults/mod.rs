@@ -15,3 +15,4 @@ mod java_16_to_30;
 mod old_crate;
 mod stage;
 mod table;
+mod trust;

@@ -228,18 +228,6 @@ fn a_user_whose_fresh_jwt_is_late_is_given_up_or_waited_for() {
 }
 
 #[test]
-fn a_jwt_may_be_longer_than_a_control_line() {
-    within(Duration::from_secs(60), "long", || {
-        let (operator, account, user) = (Operator::new(), Account::new(), Key::user());
-        let config = Config::new().operator(&operator, &[&account]).max_control_line(65_536);
-        let server = NatsServer::start(&config);
-        let jwt = account.long_user_jwt(&user, 10_000);
-        assert!(jwt.len() > 10_000);
-        accepted(quick(server.url()).jwt_and_seed(jwt, user.seed()));
-    });
-}
-
-#[test]
 fn a_missing_and_a_malformed_file_are_failed_attempts_that_name_the_path() {
     within(Duration::from_secs(90), "missing", || {
         let mut realm = Realm::start();

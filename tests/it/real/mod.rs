@@ -6,6 +6,7 @@
 //! | `restart` | it is killed and comes back on its port |
 //! | `signals` | it is stopped and continued, terminated, told to leave |
 //! | `limits` | it has limits, and lowers them |
+//! | `odd` | nothing, but another publisher is odd, and so are our strings |
 //! | `authorization` | it asks who we are, and changes its mind |
 //! | `credentials` | it knows nkeys and JWTs, which change |
 //! | `permissions` | it forbids some subjects |
@@ -27,6 +28,7 @@ mod credentials;
 mod first_connect;
 mod lame_duck;
 mod limits;
+mod odd;
 mod old_server;
 mod own_close;
 mod permissions;

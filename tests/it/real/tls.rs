@@ -185,6 +185,30 @@ fn a_client_reconnects_over_tls_with_the_certificate_of_that_time() {
 }
 
 #[test]
+fn root_certificates_are_those_that_the_file_holds_at_that_time() {
+    within(LONG, "another root", || {
+        let (authority, other) = (Authority::new(), Authority::new());
+        let server = server(&authority, "");
+        let right = fs::read(&authority.file).unwrap();
+        let wrong = fs::read(&other.file).unwrap();
+        let options = trusting(&other, &server.url()).build().unwrap();
+        for round in 0..2 {
+            let error = options.connect().unwrap_err();
+            let kind = error.attempts()[0].cause().kind();
+            assert_eq!(kind, ErrorKind::Tls, "round {round}: signed by another");
+            fs::write(&other.file, &right).unwrap();
+            for _ in 0..2 {
+                options.connect().unwrap().close();
+            }
+            fs::write(&other.file, "\n").unwrap();
+            let text = options.connect().unwrap_err().to_string();
+            assert!(text.contains(&other.file.display().to_string()), "{text}");
+            fs::write(&other.file, &wrong).unwrap();
+        }
+    });
+}
+
+#[test]
 fn discovered_servers_inherit_tls_and_the_verified_name() {
     within(LONG, "cluster", || {
         let authority = Authority::new();

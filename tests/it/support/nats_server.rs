@@ -161,6 +161,11 @@ impl Config {
         self
     }
 
+    /// Takes WebSockets on this port too, with these lines in the block.
+    pub(crate) fn websocket(self, port: u16, lines: &str) -> Self {
+        self.extra(&format!("websocket {{\nlisten: \"127.0.0.1:{port}\"\n{lines}\n}}"))
+    }
+
     /// A name for the server, as it appears in INFO.
     pub(crate) fn server_name(self, name: &str) -> Self {
         let line = format!("server_name: {}", quoted(name));

@@ -14,12 +14,10 @@
 //! | `rows` | what is measured, and the targets |
 //! | `run`, `report`, `stats` | the parent: cells, verdicts, their certainty |
 //! | `plan`, `meter`, `common` | what a cell is told, what it reports, what the peers share |
-//! | `servers`, `mock` | the real server, the sink and the source |
+//! | `servers`, `certificates`, `mock` | the real server, over TLS too, the sink and the source |
 //! | `ours`, `tokio_peer`, `old`, `raw`, `foreign` | the peers |
-//!
-//! Rows over TLS are not here yet: a row with the server `tls` and a flag in the plan is all that
-//! they need.
 
+mod certificates;
 mod common;
 mod foreign;
 mod meter;

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use nats::{Connection, Handler};
+use nats::{Connection, Handler, Options};
 
 use crate::common;
 use crate::meter::{Latencies, Meter, Outcome, repeat, repeat_timed};
@@ -35,7 +35,11 @@ pub fn run(plan: &Plan) -> Result<Outcome> {
 }
 
 fn connect(plan: &Plan) -> Result<Connection> {
-    Ok(nats::connect(&plan.url)?)
+    let options = match &plan.ca {
+        Some(ca) => Options::new().tls_required(true).add_root_certificate(ca),
+        None => Options::new(),
+    };
+    Ok(options.connect(&plan.url)?)
 }
 
 fn publish(plan: &Plan) -> Result<Outcome> {

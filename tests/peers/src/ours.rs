@@ -34,9 +34,18 @@ pub fn run(plan: &Plan) -> Result<Outcome> {
     }
 }
 
+/// What a program does once: the connections of the same options share what TLS is made of.
+fn options(plan: &Plan) -> Result<Options> {
+    let builder = Options::builder().pending_limits(PendingLimits::UNLIMITED);
+    let builder = match &plan.ca {
+        Some(ca) => builder.server(format!("tls://{}", plan.url)).root_certificates_file(ca),
+        None => builder.server(&plan.url),
+    };
+    Ok(builder.build()?)
+}
+
 fn connect(plan: &Plan) -> Result<Connection> {
-    let builder = Options::builder().server(&plan.url).pending_limits(PendingLimits::UNLIMITED);
-    Ok(builder.connect()?)
+    Ok(options(plan)?.connect()?)
 }
 
 fn publish(plan: &Plan) -> Result<Outcome> {
@@ -190,9 +199,10 @@ fn wake(plan: &Plan) -> Result<Outcome> {
 }
 
 fn connects(plan: &Plan) -> Result<Outcome> {
+    let options = options(plan)?;
     let meter = Meter::start();
     let latencies = common::at_most(plan, || {
-        connect(plan)?.close();
+        options.connect()?.close();
         Ok(())
     })?;
     Ok(meter.finish_with(&latencies))

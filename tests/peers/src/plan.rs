@@ -26,6 +26,8 @@ pub struct Plan {
     pub workload: String,
     /// `host:port`.
     pub url: String,
+    /// A file with the authority to trust: the connection is to be over TLS.
+    pub ca: Option<String>,
     pub size: usize,
     pub threads: usize,
     pub subs: usize,
@@ -42,6 +44,7 @@ impl Default for Plan {
             peer: "ours".to_owned(),
             workload: "publish".to_owned(),
             url: String::new(),
+            ca: None,
             size: 16,
             threads: 1,
             subs: 1,
@@ -62,6 +65,7 @@ impl Plan {
                 "peer" => plan.peer = value.to_owned(),
                 "workload" => plan.workload = value.to_owned(),
                 "url" => plan.url = value.to_owned(),
+                "ca" => plan.ca = Some(value.to_owned()),
                 "size" => plan.size = number(key, value)?,
                 "threads" => plan.threads = number(key, value)?,
                 "subs" => plan.subs = number(key, value)?,
@@ -103,12 +107,13 @@ pub const NOT_HERE: &str = "not here";
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { peer, workload, url, size, threads, subs, depth, ms, batch } = self;
+        let Self { peer, workload, url, ca, size, threads, subs, depth, ms, batch } = self;
         write!(
             f,
             "peer={peer} workload={workload} url={url} size={size} threads={threads} subs={subs} \
              depth={depth} ms={ms} batch={batch}"
-        )
+        )?;
+        ca.as_ref().map_or(Ok(()), |ca| write!(f, " ca={ca}"))
     }
 }
 

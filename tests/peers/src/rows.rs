@@ -45,6 +45,8 @@ const NONE: Target =
     Target { to_best: 0.0, to_limit: 0.0, cpu_to_best: 0.0, cpu_us: 0.0, most: 0.0 };
 /// Against the real server: never behind the best, with 0.6 of its CPU.
 const REAL: Target = Target { to_best: 1.0, cpu_to_best: 1.67, ..NONE };
+/// Over TLS: hardly behind the best that has TLS here. The limit speaks in clear only.
+const OVER_TLS: Target = Target { to_best: 0.9, ..NONE };
 /// A latency of at most 1.1 of the limit's.
 const NEAR: Target = Target { to_limit: 0.91, ..NONE };
 
@@ -144,6 +146,16 @@ pub const ROWS: &[Row] = &[
     row("wake", "wake", 16, "real", NEAR).metric(Metric::Latency),
     row("connect-close", "connect", 16, "real", Target { to_limit: 0.5, ..best(1.0) })
         .metric(Metric::Latency),
+    row("publish", "publish", 16, "tls", OVER_TLS),
+    row("publish", "publish", 1024, "tls", OVER_TLS),
+    row("publish", "publish", 8192, "tls", OVER_TLS),
+    row("pull", "pull", 16, "tls", OVER_TLS),
+    row("pull", "pull", 1024, "tls", OVER_TLS),
+    row("handler", "handler", 1024, "tls", OVER_TLS),
+    row("pubsub", "pubsub", 16, "tls", OVER_TLS),
+    row("request", "request", 16, "tls", OVER_TLS).metric(Metric::Latency),
+    row("publish-flush", "flush", 16, "tls", OVER_TLS).metric(Metric::Latency),
+    row("connect-close", "connect", 16, "tls", OVER_TLS).metric(Metric::Latency),
     row("idle-10-s", "idle", 16, "real", most(200.0)).metric(Metric::Cpu),
     row("connection-memory", "connection-memory", 16, "real", most(65_536.0))
         .subs(100)

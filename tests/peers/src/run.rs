@@ -35,7 +35,7 @@ const PATIENCE: Duration = Duration::from_secs(40);
 
 /// Runs everything; what has been measured so far is what a person sees while waiting.
 pub fn run(settings: &Settings, mut progress: impl FnMut(&str)) -> Result<Vec<(Row, Rounds)>> {
-    let servers = Servers::start()?;
+    let servers = Servers::start(settings.rows.iter().any(|row| row.server == "tls"))?;
     if servers.real.is_none() {
         progress("no nats-server here: rows against it are left out (set NATS_SERVER=path)");
     }
@@ -106,6 +106,7 @@ fn plan(settings: &Settings, servers: &Servers, row: &Row, peer: &Program) -> Pl
         peer: peer.name.clone(),
         workload: row.workload.to_owned(),
         url: servers.url(row.server).unwrap_or_default().to_owned(),
+        ca: servers.authority(row.server),
         size: row.size,
         threads: row.threads,
         subs: row.subs,

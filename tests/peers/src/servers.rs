@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::certificates;
 use crate::mock;
 use crate::plan::Result;
 use crate::raw::Wire;
@@ -19,24 +20,35 @@ pub struct Servers {
     pub source: String,
     /// None where there is no `nats-server`.
     pub real: Option<Real>,
+    /// Another one that offers TLS.
+    pub tls: Option<Real>,
 }
 
 impl Servers {
-    pub fn start() -> Result<Self> {
-        let real = match binary() {
-            Some(program) => Some(Real::start(&program)?),
-            None => None,
-        };
+    pub fn start(over_tls: bool) -> Result<Self> {
+        let binary = binary();
+        let real = binary.as_deref().map(|program| Real::start(program, false)).transpose()?;
+        let secured = binary.as_deref().filter(|_| over_tls);
+        let tls = secured.map(|program| Real::start(program, true)).transpose()?;
         let (sink, source) = (mock::start("sink")?.to_string(), mock::start("source")?.to_string());
-        Ok(Self { sink, source, real })
+        Ok(Self { sink, source, real, tls })
     }
 
     pub fn url(&self, server: &str) -> Option<&str> {
         match server {
             "sink" => Some(&self.sink),
             "source" => Some(&self.source),
+            "tls" => self.tls.as_ref().map(|real| real.url.as_str()),
             _ => self.real.as_ref().map(|real| real.url.as_str()),
         }
+    }
+}
+
+impl Servers {
+    /// What a client of that server must trust, if it is to speak TLS.
+    pub fn authority(&self, server: &str) -> Option<String> {
+        let real = self.tls.as_ref().filter(|_| server == "tls")?;
+        real.authority.as_ref().map(|path| path.to_string_lossy().into_owned())
     }
 }
 
@@ -57,16 +69,29 @@ fn binary() -> Option<PathBuf> {
 pub struct Real {
     child: Child,
     folder: PathBuf,
+    authority: Option<PathBuf>,
     pub url: String,
     pub version: String,
 }
 
 impl Real {
-    fn start(program: &Path) -> Result<Self> {
-        let folder = env::temp_dir().join(format!("peers-{}", std::process::id()));
+    fn start(program: &Path, over_tls: bool) -> Result<Self> {
+        let name = format!("peers-{}{}", std::process::id(), if over_tls { "-tls" } else { "" });
+        let folder = env::temp_dir().join(name);
         fs::create_dir_all(&folder)?;
         // A batch must fit, or the server would call a slow client slow and close it.
-        let text = "listen: \"127.0.0.1:-1\"\nmax_pending: 512MB\nwrite_deadline: \"30s\"\n";
+        let mut text =
+            "listen: \"127.0.0.1:-1\"\nmax_pending: 512MB\nwrite_deadline: \"30s\"\n".to_owned();
+        let mut authority = None;
+        if over_tls {
+            let files = certificates::make(&folder)?;
+            // The helpers beside it speak in clear.
+            text += &format!(
+                "allow_non_tls: true\ntls {{ cert_file: {:?}, key_file: {:?} }}\n",
+                files.certificate, files.key
+            );
+            authority = Some(files.authority);
+        }
         fs::write(folder.join("conf"), text)?;
         let child = Command::new(program)
             .arg("-c")
@@ -78,7 +103,8 @@ impl Real {
             .stderr(Stdio::null())
             .spawn()
             .map_err(|error| format!("{}: {error}", program.display()))?;
-        let mut real = Self { child, folder, url: String::new(), version: String::new() };
+        let (url, version) = (String::new(), String::new());
+        let mut real = Self { child, folder, authority, url, version };
         real.url = real.wait_address()?;
         let shown = Command::new(program).arg("--version").output()?;
         real.version = String::from_utf8_lossy(&shown.stdout).trim().to_owned();

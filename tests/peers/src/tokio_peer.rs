@@ -41,7 +41,10 @@ pub fn run(plan: &Plan) -> Result<Outcome> {
 
 async fn connect(plan: &Plan) -> Result<Client> {
     // A batch must not overflow it: there are no pending limits to switch off.
-    let options = ConnectOptions::new().subscription_capacity(1 << 20);
+    let mut options = ConnectOptions::new().subscription_capacity(1 << 20);
+    if let Some(ca) = &plan.ca {
+        options = options.require_tls(true).add_root_certificates(ca.into());
+    }
     Ok(options.connect(&plan.url).await?)
 }
 

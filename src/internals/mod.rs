@@ -1,0 +1,22 @@
+//! Private parts for models, simulations and fuzzing. Outside of semver: anything here may change
+//! or go with any release, and nothing here is for programs.
+//!
+//! Each file wraps one part in plain types, thin enough that what is tested is the part itself.
+//! There is no such module unless the feature `internals` or one of the cfgs `loom` and `fuzzing`
+//! is on.
+
+#![allow(missing_docs, missing_debug_implementations)]
+
+mod inputs;
+#[cfg(feature = "websocket")]
+mod websocket;
+
+pub use inputs::{
+    HeaderBlock, Login, LoginStep, Op, Reading, Received, Url, connect_line, count_header_lines,
+    publish_frame, read_headers, read_info, read_properties, read_public_key, read_server_error,
+    read_urls,
+};
+#[cfg(feature = "nkeys")]
+pub use inputs::{read_creds, read_seed};
+#[cfg(feature = "websocket")]
+pub use websocket::{Frames as WebSocketFrames, accepts_upgrade};
