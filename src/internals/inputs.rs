@@ -10,7 +10,7 @@ use crate::options::parse_property_text;
 use crate::protocol::headers::{Headers, Status, read};
 use crate::protocol::{
     ConnectFields, Handshake, Limits, Parser, ServerInfo, ServerInfoUpdate, ServerOp, Step,
-    encode_connect, encode_publish,
+    encode_connect, encode_publish, publish_len,
 };
 use crate::server_error::ServerError;
 use crate::server_url::{ServerUrl, UserInfo};
@@ -236,7 +236,8 @@ pub fn read_creds(text: &str) -> Result<String, Fault> {
 /// A PUB or HPUB, unchecked.
 pub fn publish_frame(subject: &str, headers: Option<&Headers>, payload: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
-    encode_publish(&mut out, subject, None, headers, payload);
+    let len = publish_len(subject, None, headers, payload.len());
+    encode_publish(&mut out, len, subject, None, headers, payload);
     out
 }
 
