@@ -166,6 +166,7 @@ mod tests {
     use std::collections::VecDeque;
     use std::io;
     use std::net::SocketAddr;
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
     use super::super::append::{Accepted, Outgoing};
     use super::super::pongs::Pong;
@@ -173,7 +174,7 @@ mod tests {
     use super::*;
     use crate::error::ErrorKind;
     use crate::outcome::Outcome;
-    use crate::protocol::Headers;
+    use crate::protocol::{Headers, publish_frame_len};
     use crate::sync::{Mutex, Rank};
 
     /// A stream that takes so many bytes a write, then fails or is full.
@@ -622,5 +623,189 @@ mod tests {
         outbox.close();
         flush(&outbox);
         assert_eq!(stream.text(), "PING\r\nPUB a 1\r\n1\r\n");
+    }
+
+    /// Takes a few bytes a write, as the seed says, and resets when it is shut down or has had
+    /// enough.
+    #[derive(Debug)]
+    struct Brittle {
+        taken: Mutex<Vec<u8>>,
+        dice: Mutex<u64>,
+        left: AtomicUsize,
+    }
+
+    impl Brittle {
+        fn new(seed: u64) -> Arc<Self> {
+            let left =
+                AtomicUsize::new(usize::try_from(draw(&mut { seed }) % 400_000).unwrap_or(0));
+            let taken = Mutex::new(Rank::Leaf, Vec::new());
+            Arc::new(Self { taken, dice: Mutex::new(Rank::Session, seed), left })
+        }
+    }
+
+    fn draw(dice: &mut u64) -> u64 {
+        *dice ^= *dice << 13;
+        *dice ^= *dice >> 7;
+        *dice ^= *dice << 17;
+        *dice
+    }
+
+    impl Stream for Brittle {
+        fn read(&self, _: &mut [u8], _: Option<Duration>) -> io::Result<usize> {
+            Ok(0)
+        }
+
+        fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+            loop {
+                match self.try_write(bytes) {
+                    Ok(0) => std::thread::yield_now(),
+                    outcome => return outcome,
+                }
+            }
+        }
+
+        fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+            let left = self.left.load(Ordering::SeqCst);
+            if left == 0 {
+                return Err(io::ErrorKind::ConnectionReset.into());
+            }
+            let most = match draw(&mut self.dice.lock()) % 4 {
+                0 => return Ok(0),
+                1 => 100,
+                2 => 10_000,
+                _ => usize::MAX,
+            };
+            let part = bytes.get(..most.min(left)).unwrap_or(bytes);
+            let part = part.get(..left).unwrap_or(part);
+            self.taken.lock().extend_from_slice(part);
+            let _ = self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
+                Some(left.saturating_sub(part.len()))
+            });
+            Ok(part.len())
+        }
+
+        fn shutdown(&self) {
+            self.left.store(0, Ordering::SeqCst);
+        }
+
+        fn finish(&self) {}
+
+        fn local_addr(&self) -> Option<SocketAddr> {
+            None
+        }
+
+        fn peer_addr(&self) -> Option<SocketAddr> {
+            None
+        }
+    }
+
+    const PUBLISHERS: usize = 3;
+
+    /// Publishes numbers until told to stop, as the connection does it: with the turn where it is
+    /// given.
+    fn publish_numbers(outbox: &Outbox, id: usize, stop: &AtomicBool) -> u64 {
+        let subject = format!("p{id}");
+        let mut number = 0u64;
+        while !stop.load(Ordering::SeqCst) {
+            let payload = format!("{number:0width$}", width = 8 + number as usize % 900);
+            let outgoing = Outgoing {
+                subject: &subject,
+                reply: None,
+                headers: None,
+                payload: payload.as_bytes(),
+            };
+            let accepted = outbox.publish(outgoing, true);
+            let urgency = if number % 7 == 0 { Urgency::Now } else { Urgency::Idle };
+            match accepted {
+                Ok(Accepted::Idle) => {
+                    let batch = outbox.kick(urgency);
+                    let broken = batch.and_then(|batch| outbox.write_inline(batch, urgency).err());
+                    if let Some(broken) = broken {
+                        outbox.mark_broken(broken.epoch);
+                    }
+                    number += 1;
+                }
+                Ok(_) => number += 1,
+                Err(_) => std::thread::yield_now(),
+            }
+        }
+        number
+    }
+
+    /// What the flusher does.
+    fn write_batches(outbox: &Outbox) {
+        while let Some(mut batch) = outbox.next_batch() {
+            let (epoch, broken) = (batch.epoch, write(&mut batch));
+            outbox.give_back(batch, broken);
+            if broken {
+                outbox.mark_broken(epoch);
+            }
+        }
+    }
+
+    /// Checks that the whole messages of a stream follow those of the earlier ones, each publisher's
+    /// in its order. Returns whether it ends in the middle of one.
+    fn check_order(bytes: &[u8], next: &mut [u64; PUBLISHERS]) -> bool {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            // The PING of a server that is left comes last.
+            if rest.starts_with(b"PI") {
+                return false;
+            }
+            let Some(length) = publish_frame_len(rest) else { return true };
+            let Some((frame, behind)) = rest.split_at_checked(length) else { return true };
+            rest = behind;
+            let text = std::str::from_utf8(frame).expect("text");
+            let id: usize = text[5..6].parse().expect("a publisher");
+            let number: u64 = text.lines().nth(1).expect("a number").parse().expect("a number");
+            assert!(number >= next[id], "{id}: {number} behind {}", next[id]);
+            next[id] = number + 1;
+        }
+        false
+    }
+
+    #[test]
+    fn whoever_writes_and_whenever_connections_end_each_publisher_keeps_its_order() {
+        let outbox = outbox(1 << 18, OutboxPolicy::Block(Duration::from_secs(10)));
+        let stop = AtomicBool::new(false);
+        let mut next = [0; PUBLISHERS];
+        let (mut lost, mut torn) = (0, 0);
+        std::thread::scope(|scope| {
+            scope.spawn(|| write_batches(&outbox));
+            let publishers: Vec<_> = (0..PUBLISHERS)
+                .map(|id| {
+                    let (outbox, stop) = (&outbox, &stop);
+                    scope.spawn(move || publish_numbers(outbox, id, stop))
+                })
+                .collect();
+            for epoch in 1..=200 {
+                let stream = Brittle::new(epoch * 0x9e37_79b9);
+                let limits = ServerLimits { max_payload: 0, headers: true };
+                outbox.open();
+                outbox.begin(epoch, Arc::<Brittle>::clone(&stream), limits);
+                let deadline = Instant::now() + Duration::from_millis(20);
+                while stream.left.load(Ordering::SeqCst) > 0 && Instant::now() < deadline {
+                    std::thread::yield_now();
+                }
+                if epoch % 3 == 0 {
+                    outbox.leave(Pong::new(Outcome::new()));
+                }
+                stream.shutdown();
+                outbox.suspend();
+                outbox.end(Duration::from_secs(10));
+                let taken = std::mem::take(&mut *stream.taken.lock());
+                let before = next;
+                torn += u64::from(check_order(&taken, &mut next));
+                lost += u64::from(before != next);
+            }
+            stop.store(true, Ordering::SeqCst);
+            outbox.close();
+            let sent: Vec<_> =
+                publishers.into_iter().map(|thread| thread.join().expect("no panic")).collect();
+            outbox.finish();
+            assert!(sent.iter().zip(next).all(|(sent, next)| *sent >= next));
+        });
+        assert!(lost > 50 && torn > 10, "{lost} streams with messages, {torn} torn");
+        assert_eq!(outbox.counts().torn, torn);
     }
 }
