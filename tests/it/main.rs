@@ -31,6 +31,7 @@ mod faults;
 mod handshake;
 mod hostile;
 
+mod injected_logins;
 mod injection;
 #[path = "../inputs/mod.rs"]
 mod inputs;
