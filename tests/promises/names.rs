@@ -127,7 +127,7 @@ fn close_while_slow(names: &Names) -> Duration {
     let server = Greeter::on(listener);
     let connection = options(&url).connect_timeout(LIMIT).connect().unwrap();
     names.set("turns.test", 30, &["127.0.0.1"]);
-    server.end(true);
+    server.cut();
     connection.wait_for_status(ConnectionStatus::Reconnecting, LIMIT).unwrap();
     let begun = Instant::now();
     connection.close();
@@ -157,7 +157,8 @@ fn changing(names: &Names) {
     let first = Greeter::on(first);
     let connection = options(&url).connect_timeout(LIMIT).connect().unwrap();
     let second = Greeter::on(second);
-    first.end(false);
+    first.refuse();
+    first.cut();
     connection.wait_for_status(ConnectionStatus::Reconnecting, LIMIT).unwrap();
     names.set("moves.test", 0, &["127.0.0.3"]);
     connection.wait_for_status(ConnectionStatus::Connected, LIMIT).unwrap();
@@ -179,7 +180,7 @@ fn dead_and_live(names: &Names) -> Duration {
     assert!(took < ATTEMPT * 2 + SLACK, "{took:?}");
     drop((_full, _taken));
     // Now the port is closed there.
-    server.end(true);
+    server.cut();
     let back = connection.wait_for_status(ConnectionStatus::Reconnecting, LIMIT);
     back.and_then(|()| connection.wait_for_status(ConnectionStatus::Connected, LIMIT)).unwrap();
     connection.close();
@@ -200,7 +201,8 @@ fn counted_by_server(names: &Names) {
         .connect()
         .unwrap();
     names.set("three.test", 0, &["127.0.0.2", "127.0.0.3", "127.0.0.4"]);
-    server.end(false);
+    server.refuse();
+    server.cut();
     connection.wait_closed(LIMIT).unwrap();
     let failed =
         recorder.count(|told| matches!(told.event_kind(), Some(Kind::ReconnectFailed { .. })));
