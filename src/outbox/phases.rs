@@ -743,8 +743,8 @@ mod tests {
         }
     }
 
-    /// Checks that the whole messages of a stream follow those of the earlier ones, each publisher's
-    /// in its order. Returns whether it ends in the middle of one.
+    /// Checks that the whole messages of a stream follow those of the earlier ones, each of its
+    /// publisher's in order. Returns whether the stream ends in the middle of one.
     fn check_order(bytes: &[u8], next: &mut [u64; PUBLISHERS]) -> bool {
         let mut rest = bytes;
         while !rest.is_empty() {
