@@ -5,7 +5,7 @@
 //! of a single subscription is taken out of the table while a run of its messages is handled, so no
 //! lock is held then.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -17,8 +17,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::{Message, check_subscribe};
 use crate::subscription::check_max;
 use crate::subscriptions::{
-    Consumer, ConsumerStatus, ConsumerView, EndReason, Inbox, PendingLimits, Rest, SealedConsumer,
-    Subscriber, SubscriptionEnd, Target, Work, deliver, end_inbox,
+    Consumer, ConsumerStatus, ConsumerView, EndReason, Inbox, Item, PendingLimits, Rest, Routes,
+    SealedConsumer, Subscriber, SubscriptionEnd, Target, Work, deliver, end_inbox,
 };
 use crate::sync::{Arc, Mutex, Rank, guarded};
 
@@ -54,7 +54,7 @@ pub struct Dispatcher {
 struct Shared {
     number: u64,
     mailbox: Arc<Inbox>,
-    table: Mutex<BTreeMap<u64, Entry>>,
+    table: Mutex<Routes<Entry>>,
     /// Subscriptions with a handler of their own; without any the table is not looked at.
     own_handlers: AtomicUsize,
     limits: Mutex<PendingLimits>,
@@ -109,7 +109,7 @@ impl Connection {
         let shared = Arc::new(Shared {
             number: NEXT_NUMBER.fetch_add(1, Ordering::Relaxed),
             mailbox: Arc::new(Inbox::new()),
-            table: Mutex::new(Rank::Leaf, BTreeMap::new()),
+            table: Mutex::new(Rank::Leaf, Routes::new()),
             own_handlers: AtomicUsize::new(0),
             sweep_at: AtomicUsize::new(SWEEP_LEAST),
             limits: Mutex::new(Rank::Leaf, core.config.pending_limits),
@@ -161,21 +161,22 @@ impl<F: FnMut(&Connection, Message)> Work for Hands<'_, F> {
         self.own = self.shared.take_handler(subscriber.sid());
     }
 
-    fn handle(&mut self, subscriber: &Arc<Subscriber>, message: Message) {
-        subscriber.hand_out(message.size() as u64);
+    #[inline(always)]
+    fn handle(&mut self, subscriber: &Arc<Subscriber>, size: u64, items: &mut VecDeque<Item>) {
+        subscriber.hand_out(size);
         if subscriber.try_recover() {
             self.core.tell_recovered(subscriber);
         }
-        let connection = &self.connection;
-        let fine = match &mut self.own {
-            None => guarded(|| (self.default)(connection, message)),
-            Some(handler) => guarded(|| handler(connection, message)),
-        };
+        let Self { connection, default, own, .. } = self;
+        let fine = guarded(|| {
+            let Some(Item { message, .. }) = items.pop_front() else { return };
+            match own {
+                None => default(connection, message),
+                Some(handler) => handler(connection, message),
+            }
+        });
         if !fine {
-            self.core.counters.panics.add(1);
-            let (subject, sid) = (subscriber.subject(), subscriber.sid());
-            let text = format!("a handler of '{subject}' (sid {sid}) panicked");
-            self.core.exception(Error::new(ErrorKind::UserPanic, text));
+            self.panicked(subscriber);
         }
     }
 
@@ -193,18 +194,28 @@ impl<F: FnMut(&Connection, Message)> Work for Hands<'_, F> {
     }
 }
 
+impl<F> Hands<'_, F> {
+    #[cold]
+    fn panicked(&self, subscriber: &Subscriber) {
+        self.core.counters.panics.add(1);
+        let (subject, sid) = (subscriber.subject(), subscriber.sid());
+        let text = format!("a handler of '{subject}' (sid {sid}) panicked");
+        self.core.exception(Error::new(ErrorKind::UserPanic, text));
+    }
+}
+
 impl Shared {
     fn take_handler(&self, sid: u64) -> Option<Handler> {
         if self.own_handlers.load(Ordering::Acquire) == 0 {
             return None;
         }
-        self.table.lock().get_mut(&sid)?.handler.as_mut()?.take()
+        self.table.lock().find_mut(sid)?.handler.as_mut()?.take()
     }
 
     fn return_handler(&self, sid: u64, handler: Handler) {
         let unused = {
             let mut table = self.table.lock();
-            match table.get_mut(&sid).and_then(|entry| entry.handler.as_mut()) {
+            match table.find_mut(sid).and_then(|entry| entry.handler.as_mut()) {
                 Some(place) => place.replace(handler),
                 None => Some(handler),
             }
@@ -214,7 +225,12 @@ impl Shared {
     }
 
     fn subscribers(&self) -> Vec<Arc<Subscriber>> {
-        self.table.lock().values().map(|entry| Arc::clone(&entry.subscriber)).collect()
+        let table = self.table.lock();
+        let mut subscribers: Vec<_> =
+            table.iter().map(|(_, entry)| Arc::clone(&entry.subscriber)).collect();
+        drop(table);
+        subscribers.sort_unstable_by_key(|subscriber| subscriber.sid());
+        subscribers
     }
 
     /// Forgets subscriptions that have ended and have nothing left to hand out. The whole table is
@@ -232,7 +248,7 @@ impl Shared {
     fn sweep_one(&self, sid: u64) {
         let gone = {
             let mut table = self.table.lock();
-            let over = table.get(&sid).is_some_and(Entry::is_over);
+            let over = table.find(sid).is_some_and(Entry::is_over);
             if over { self.remove(&mut table, sid) } else { None }
         };
         drop(gone);
@@ -243,12 +259,12 @@ impl Shared {
     fn take_out(&self, over: impl Fn(&Entry) -> bool) -> Vec<Entry> {
         let mut table = self.table.lock();
         let sids: Vec<u64> =
-            table.iter().filter(|(_, entry)| over(entry)).map(|(sid, _)| *sid).collect();
+            table.iter().filter(|(_, entry)| over(entry)).map(|(sid, _)| sid).collect();
         sids.into_iter().filter_map(|sid| self.remove(&mut table, sid)).collect()
     }
 
-    fn remove(&self, table: &mut BTreeMap<u64, Entry>, sid: u64) -> Option<Entry> {
-        let entry = table.remove(&sid)?;
+    fn remove(&self, table: &mut Routes<Entry>, sid: u64) -> Option<Entry> {
+        let entry = table.remove(sid)?;
         self.past_delivered.fetch_add(entry.subscriber.delivered(), Ordering::Relaxed);
         self.past_dropped.fetch_add(entry.subscriber.dropped(), Ordering::Relaxed);
         if entry.handler.is_some() {
@@ -260,7 +276,7 @@ impl Shared {
     /// A count over all subscriptions, with `past` for those that have left the table.
     fn count(&self, past: &AtomicU64, what: impl Fn(&Subscriber) -> u64) -> u64 {
         let table = self.table.lock();
-        let present: u64 = table.values().map(|entry| what(&entry.subscriber)).sum();
+        let present: u64 = table.iter().map(|(_, entry)| what(&entry.subscriber)).sum();
         present + past.load(Ordering::Relaxed)
     }
 }
@@ -462,7 +478,7 @@ impl Dispatcher {
     }
 
     fn find(&self, sid: u64) -> Option<Arc<Subscriber>> {
-        self.shared.table.lock().get(&sid).map(|entry| Arc::clone(&entry.subscriber))
+        self.shared.table.lock().find(sid).map(|entry| Arc::clone(&entry.subscriber))
     }
 
     /// Ends the dispatcher without losing what the server has sent: unsubscribes everything, waits

@@ -11,7 +11,7 @@ use super::life::Link;
 use super::notice::{ConnectionEventKind, ErrorNotice};
 use super::shared::Core;
 use crate::error::{Error, ErrorKind};
-use crate::protocol::{Message, Parser, ServerInfoUpdate, ServerOp};
+use crate::protocol::{Parser, ServerInfoUpdate, ServerOp};
 use crate::server_error::{RefusedOperation, ServerError, ServerErrorKind};
 use crate::subscriptions::{Answered, ConsumerView, EndReason, Routed, Router, Subscriber, Target};
 use crate::sync::Arc;
@@ -147,8 +147,12 @@ impl Receiver<'_> {
         let outcome = loop {
             // Most of a stream, without what other operations need. A listener sees all of them.
             if !watched {
-                while let Some(plain) = self.parser.plain_message() {
-                    self.message(plain.sid, plain.message, plain.wire_len);
+                while let Some(plain) = self.parser.plain() {
+                    let (sid, size) = (plain.sid, plain.size as u64);
+                    let parser = &mut self.parser;
+                    let make = || parser.message(&plain);
+                    let routed = self.router.route(&self.core.registry, sid, size, make);
+                    self.routed(routed, plain.wire_len);
                 }
             }
             match self.parser.next() {
@@ -183,7 +187,10 @@ impl Receiver<'_> {
                     let text = format!("a message for sid {sid} has an odd header: {fault}");
                     self.core.exception(Error::new(ErrorKind::InvalidHeader, text));
                 }
-                self.message(delivery.sid, delivery.message, delivery.wire_len);
+                let size = delivery.message.size() as u64;
+                let make = || delivery.message;
+                let routed = self.router.route(&self.core.registry, delivery.sid, size, make);
+                self.routed(routed, delivery.wire_len);
             }
             ServerOp::Ping => {
                 // The server goes on after all: what it said is not why it ends some day.
@@ -208,12 +215,13 @@ impl Receiver<'_> {
         }
     }
 
-    #[inline]
-    fn message(&mut self, sid: u64, message: Message, wire_len: usize) {
+    /// Counts a message, and does what its consumer cannot do by itself.
+    #[inline(always)]
+    fn routed(&mut self, routed: Routed, wire_len: usize) {
         let counters = &self.core.counters;
         counters.in_messages.add_owned(1);
         counters.in_bytes.add_owned(wire_len as u64);
-        match self.router.route(&self.core.registry, sid, message) {
+        match routed {
             Routed::Done => {}
             Routed::Dropped => counters.dropped.add_owned(1),
             Routed::Reply(message) => {

@@ -53,18 +53,22 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
+    #[inline]
     fn reply_at(&self) -> usize {
         self.subject.wrapping_add(usize::from(self.between))
     }
 
+    #[inline]
     fn names_end(&self) -> usize {
         self.reply_at().wrapping_add(self.reply)
     }
 
+    #[inline]
     fn block_at(&self) -> usize {
         self.names_end().wrapping_add(usize::from(self.behind))
     }
 
+    #[inline]
     fn payload_at(&self) -> usize {
         self.block_at().wrapping_add(self.block)
     }

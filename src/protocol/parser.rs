@@ -26,8 +26,8 @@ const BUFFER: usize = 64 * 1024;
 const LEAST_SPACE: usize = 16 * 1024;
 /// The block that small messages share.
 const BLOCK: usize = 4 * 1024;
-/// The largest message that goes into a shared block.
-const SMALL: usize = 1024;
+/// The largest message that goes into a shared block: three of a kilobyte, with their lines, fit.
+const SMALL: usize = BLOCK / 3;
 /// The largest message that may lie in a piece of the read buffer: larger ones fill it badly.
 const TINY: usize = 512;
 
@@ -209,7 +209,9 @@ impl Parser {
         }
         let step = if self.body.is_some() {
             self.continue_body()
-        } else if let Some(PlainMessage { sid, message, wire_len }) = self.plain_message() {
+        } else if let Some(plain) = self.plain() {
+            let message = self.message(&plain);
+            let PlainMessage { sid, wire_len, .. } = plain;
             let delivery = Delivery { sid, message, wire_len, header_fault: None };
             return Ok(Some(ServerOp::Message(delivery)));
         } else {
@@ -293,36 +295,40 @@ impl Parser {
         self.buffer.get(self.start..self.end).unwrap_or_default()
     }
 
-    /// The next message if it is a whole MSG as servers write it: what most of a stream is.
+    /// Takes the next message if it is a whole MSG as servers write it: what most of a stream is.
     /// Everything else, odd, broken or not there yet, is none of this and changes nothing:
     /// [`next`](Self::next) knows what to do with it.
-    #[inline]
-    pub(crate) fn plain_message(&mut self) -> Option<PlainMessage> {
+    #[inline(always)]
+    pub(crate) fn plain(&mut self) -> Option<PlainMessage> {
         // While a message is being filled, the buffer holds its payload.
         if self.body.is_some() || self.failed.is_some() {
             return None;
         }
         let unread = self.buffer.get(self.start..self.end)?;
         let text = unread.strip_prefix(b"MSG ")?;
-        let plain = Plain::read(text)?;
-        let allowed = self.limits.payload == 0 || plain.total <= self.limits.payload;
-        if !allowed || b"MSG ".len() + plain.line > self.limits.control_line {
+        let Plain { sid, total, line, layout } = Plain::read(text)?;
+        let allowed = self.limits.payload == 0 || total <= self.limits.payload;
+        if !allowed || b"MSG ".len() + line > self.limits.control_line {
             return None;
         }
-        let frame_len = plain.line.checked_add(plain.total)?;
-        if text.get(frame_len..frame_len.checked_add(2)?)? != b"\r\n" {
+        let len = line.checked_add(total)?;
+        if text.get(len..)?.first_chunk()? != b"\r\n" {
             return None;
         }
         let from = self.start + b"MSG ".len();
-        let frame = self.frame(from, from + frame_len);
-        let wire_len = b"MSG ".len() + frame_len + 2;
+        let wire_len = b"MSG ".len() + len + b"\r\n".len();
         self.consume(self.start + wire_len);
-        let message = Message::received_plain(frame, plain.layout);
-        Some(PlainMessage { sid: plain.sid, message, wire_len })
+        Some(PlainMessage { sid, size: total, wire_len, from, to: from + len, layout })
+    }
+
+    /// What [`plain`](Self::plain) took, as long as nothing has been read behind it.
+    #[inline(always)]
+    pub(crate) fn message(&mut self, plain: &PlainMessage) -> Message {
+        Message::received_plain(self.frame(plain.from, plain.to), plain.layout)
     }
 
     /// Copies a message out of the buffer.
-    #[inline]
+    #[inline(always)]
     fn frame(&mut self, from: usize, to: usize) -> Bytes {
         if from >= self.piece_at && to <= self.piece_at + self.piece.len() {
             return self.piece.slice(from - self.piece_at..to - self.piece_at);
@@ -331,6 +337,7 @@ impl Parser {
     }
 
     /// Copies a message that is not in the present piece.
+    #[inline(never)]
     fn frame_beyond(&mut self, from: usize, to: usize) -> Bytes {
         let frame = self.buffer.get(from..to).unwrap_or_default();
         if frame.len() > SMALL {
@@ -339,9 +346,11 @@ impl Parser {
         let several = self.end - to > frame.len();
         if several && frame.len() <= TINY {
             let end = self.end.min(from + BLOCK);
-            self.piece = Bytes::copy_from_slice(self.buffer.get(from..end).unwrap_or_default());
+            let piece = Bytes::copy_from_slice(self.buffer.get(from..end).unwrap_or_default());
+            // The first clone begins to count; each further one of it is then one step.
+            self.piece = piece.clone();
             self.piece_at = from;
-            return self.piece.slice(..frame.len());
+            return piece.slice(..frame.len());
         }
         make_room(&mut self.block, frame.len());
         self.block.extend_from_slice(frame);
@@ -416,12 +425,16 @@ impl Parser {
     }
 }
 
-/// A message with neither headers nor faults.
+/// A message with neither headers nor faults, which still lies in the buffer.
 pub(crate) struct PlainMessage {
     pub(crate) sid: u64,
-    pub(crate) message: Message,
+    /// What counts against limits of pending bytes.
+    pub(crate) size: usize,
     /// The whole frame on the wire.
     pub(crate) wire_len: usize,
+    from: usize,
+    to: usize,
+    layout: Layout,
 }
 
 /// What a control line is: a whole operation, or the head of a message with its names.

@@ -15,6 +15,7 @@ mod mailbox;
 mod registry;
 mod requests;
 mod router;
+mod routes;
 mod subscriber;
 
 pub(crate) use consumer::sealed::Sealed as SealedConsumer;
@@ -26,4 +27,5 @@ pub(crate) use mailbox::{Empty, Rest};
 pub(crate) use registry::Registry;
 pub(crate) use requests::{Answered, Mark, Requests, Slot};
 pub(crate) use router::{Routed, Router};
+pub(crate) use routes::Routes;
 pub(crate) use subscriber::{Inbox, Item, Subscriber, Target, end_inbox};

@@ -6,12 +6,11 @@
 //!
 //! `flush` must be called before the reader waits for more bytes.
 
-use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasherDefault, Hasher};
 
 use super::mailbox::shrink;
 use super::registry::Registry;
+use super::routes::Routes;
 use super::subscriber::{Admission, Inbox, Item, Subscriber, Target, deposit};
 use crate::protocol::Message;
 use crate::sync::Arc;
@@ -42,32 +41,10 @@ pub(crate) struct Router {
     version: u64,
     /// Up to where it knows of subscriptions that were given an end.
     limits: u64,
-    routes: HashMap<u64, Route, BuildHasherDefault<SidHasher>>,
+    routes: Routes<Route>,
     stages: Stages,
     /// The stages that hold messages.
     filled: Vec<usize>,
-}
-
-/// Spreads sids, which this client gives out in order: a server that sends others finds no route,
-/// so none of its choosing is ever a key.
-#[derive(Debug, Default)]
-struct SidHasher(u64);
-
-impl Hasher for SidHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u64(u64::from(*byte));
-        }
-    }
-
-    fn write_u64(&mut self, sid: u64) {
-        // An odd factor near the golden ratio of 2^64; its high bits go where tables look first.
-        self.0 = (self.0 ^ sid).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32);
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
 }
 
 #[derive(Debug)]
@@ -144,6 +121,20 @@ impl Stages {
     }
 }
 
+/// The route of a subscription whose first message this is.
+#[inline(never)]
+fn meet<'a>(
+    routes: &'a mut Routes<Route>,
+    stages: &mut Stages,
+    registry: &Registry,
+    sid: u64,
+) -> Option<&'a Route> {
+    let subscriber = registry.find(sid)?;
+    let stage = stages.join(&subscriber);
+    routes.insert(sid, Route { subscriber, stage });
+    routes.find(sid)
+}
+
 impl Drop for Router {
     /// However the reader ends, what was collected reaches its consumers.
     fn drop(&mut self) {
@@ -156,29 +147,36 @@ impl Router {
         Self {
             version: 0,
             limits: 0,
-            routes: HashMap::default(),
+            routes: Routes::new(),
             stages: Stages::default(),
             filled: Vec::new(),
         }
     }
 
-    /// Finds the consumer of a message and puts the message into its stage.
-    pub(crate) fn route(&mut self, registry: &Registry, sid: u64, message: Message) -> Routed {
+    /// Finds the consumer of a message of that size and puts the message into its stage. Nothing is
+    /// made of one that nobody gets.
+    #[inline(always)]
+    pub(crate) fn route(
+        &mut self,
+        registry: &Registry,
+        sid: u64,
+        size: u64,
+        make: impl FnOnce() -> Message,
+    ) -> Routed {
         if registry.version() != self.version {
             self.forget(registry);
         }
-        let route = match self.routes.entry(sid) {
-            Entry::Occupied(route) => route.into_mut(),
-            Entry::Vacant(place) => {
-                let Some(subscriber) = registry.find(sid) else { return Routed::Done };
-                let stage = self.stages.join(&subscriber);
-                place.insert(Route { subscriber, stage })
-            }
+        let route = match self.routes.find(sid) {
+            Some(route) => route,
+            None => match meet(&mut self.routes, &mut self.stages, registry, sid) {
+                Some(route) => route,
+                None => return Routed::Done,
+            },
         };
         let subscriber = &route.subscriber;
         let stage = route.stage.and_then(|index| Some((index, self.stages.get(index)?)));
-        let Some((index, stage)) = stage else { return Routed::Reply(message) };
-        match subscriber.admit(message.size() as u64) {
+        let Some((index, stage)) = stage else { return Routed::Reply(make()) };
+        match subscriber.admit(size) {
             Admission::Ignore => Routed::Done,
             Admission::Take => {
                 if stage.items.is_empty() {
@@ -187,7 +185,7 @@ impl Router {
                 let named = stage.last != sid && stage.owner.is_none();
                 stage.last = sid;
                 let name = named.then(|| Arc::clone(subscriber));
-                stage.items.push_back(Item { subscriber: name, message });
+                stage.items.push_back(Item { subscriber: name, message: make() });
                 if subscriber.is_complete() {
                     Routed::Last { subscriber: Arc::clone(subscriber), dropped: false, slow: false }
                 } else {
@@ -227,12 +225,12 @@ impl Router {
         let (version, removed) = registry.take_removed();
         self.version = version;
         let Some(removed) = removed else {
-            self.routes.clear();
+            self.routes = Routes::new();
             self.stages = Stages::default();
             return;
         };
         for sid in removed {
-            if let Some(index) = self.routes.remove(&sid).and_then(|route| route.stage) {
+            if let Some(index) = self.routes.remove(sid).and_then(|route| route.stage) {
                 self.stages.leave(index);
             }
         }
@@ -243,6 +241,12 @@ impl Router {
 mod tests {
     use super::super::consumer::PendingLimits;
     use super::*;
+
+    /// Routes a message with that payload.
+    fn route(router: &mut Router, registry: &Registry, sid: u64, payload: &str) -> Routed {
+        let message = Message::new("a", payload.to_owned());
+        router.route(registry, sid, message.size() as u64, || message)
+    }
 
     fn add(registry: &Registry, target: Target) -> Arc<Subscriber> {
         let make =
@@ -257,17 +261,16 @@ mod tests {
         let first = add(&registry, Target::Dispatch(Arc::clone(&shared)));
         let second = add(&registry, Target::Dispatch(Arc::clone(&shared)));
         let third = add(&registry, Target::Pull(Arc::clone(&own)));
-        let message = || Message::new("a", "x");
         for subscriber in [&first, &second, &third] {
-            let _ = router.route(&registry, subscriber.sid(), message());
+            let _ = route(&mut router, &registry, subscriber.sid(), "x");
         }
         registry.remove(first.sid(), |_| ());
         registry.remove(third.sid(), |_| ());
-        let _ = router.route(&registry, second.sid(), message());
-        assert_eq!(router.routes.keys().copied().collect::<Vec<_>>(), [second.sid()]);
+        let _ = route(&mut router, &registry, second.sid(), "x");
+        assert_eq!(router.routes.iter().map(|(sid, _)| sid).collect::<Vec<_>>(), [second.sid()]);
         assert_eq!(router.stages.free.len(), 1, "the place of the third");
         let fourth = add(&registry, Target::Pull(own));
-        let _ = router.route(&registry, fourth.sid(), message());
+        let _ = route(&mut router, &registry, fourth.sid(), "x");
         assert!(router.stages.free.is_empty());
         router.flush();
         let mut batch = VecDeque::new();
@@ -283,7 +286,7 @@ mod tests {
         let shared = Arc::new(Inbox::new());
         let one = add(&registry, Target::Dispatch(Arc::clone(&shared)));
         for _ in 0..3 {
-            let _ = router.route(&registry, one.sid(), Message::new("a", "four"));
+            let _ = route(&mut router, &registry, one.sid(), "four");
         }
         router.flush();
         use super::super::consumer::{Consumer, EndReason};
@@ -291,7 +294,7 @@ mod tests {
         let rest = super::super::mailbox::Rest::Drop;
         super::super::subscriber::end_inbox(&shared, EndReason::Unsubscribed, rest);
         assert_eq!((one.pending_messages(), one.pending_bytes()), (0, 0));
-        let _ = router.route(&registry, one.sid(), Message::new("a", "late"));
+        let _ = route(&mut router, &registry, one.sid(), "late");
         router.flush();
         assert_eq!(one.pending_messages(), 0);
     }
@@ -303,7 +306,7 @@ mod tests {
         assert!(!registry.set_max(&one, 1, |_| ()));
         assert!(router.completed(&registry).is_empty());
         assert!(!registry.set_max(&one, 1, |_| ()));
-        let _ = router.route(&registry, one.sid(), Message::new("a", "x"));
+        let _ = route(&mut router, &registry, one.sid(), "x");
         assert_eq!(router.completed(&registry).len(), 1);
         assert!(router.completed(&registry).is_empty());
     }

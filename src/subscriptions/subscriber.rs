@@ -151,6 +151,7 @@ struct Taken {
 }
 
 /// Adds to a count that has one writer.
+#[inline(always)]
 fn add(count: &AtomicU64, amount: u64) {
     count.store(count.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Release);
 }
@@ -295,6 +296,7 @@ impl Subscriber {
 
     /// A message leaves the queue for the program: called with the queue locked, or on the only
     /// thread that takes from it. `try_recover` follows.
+    #[inline]
     pub(crate) fn hand_out(&self, size: u64) {
         add(&self.taken.delivered_bytes, size);
         add(&self.taken.delivered, 1);
@@ -326,11 +328,14 @@ impl Subscriber {
     }
 
     /// Whether a slow episode is over: the caller tells so, then calls `recovered`.
+    #[inline]
     #[must_use]
     pub(crate) fn try_recover(&self) -> bool {
-        if self.taken.slow.load(Ordering::SeqCst) != ANNOUNCED {
-            return false;
-        }
+        self.taken.slow.load(Ordering::SeqCst) == ANNOUNCED && self.recover()
+    }
+
+    #[cold]
+    fn recover(&self) -> bool {
         let half = |limit: &AtomicU64| limit.load(Ordering::Relaxed) / 2;
         let (messages, bytes) = self.pending();
         let slow = &self.taken.slow;
@@ -367,6 +372,7 @@ impl Subscriber {
     }
 
     /// Whether a message that is in hand is to be handled.
+    #[inline]
     pub(super) fn is_wanted(&self) -> bool {
         !self.taken.discarding.load(Ordering::Acquire) && !self.is_finished()
     }
@@ -404,6 +410,7 @@ impl Subscriber {
         self.status() == ConsumerStatus::Ended && handled()
     }
 
+    #[inline]
     pub(crate) fn is_finished(&self) -> bool {
         self.taken.finished.load(Ordering::SeqCst)
     }

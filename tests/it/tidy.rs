@@ -24,7 +24,7 @@ const LAYERS: &str = "
     transport       stream connector foreign resolve tcp held_back read_wait no_tls no_websocket
     transport/tls   pem explain material session settings stream
     transport/websocket settings frames stream upgrade
-    subscriptions   consumer mailbox subscriber requests registry router delivery
+    subscriptions   consumer mailbox subscriber requests registry routes router delivery
     outbox          frames pongs state turn append phases
     core            notice events hooks keepalive choice servers threads asking config life
     core            shared watch barrier callbacks traffic flusher attempt departure receive
