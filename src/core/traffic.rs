@@ -31,7 +31,7 @@ impl Core {
                 check_strict_reply(reply)?;
             }
         }
-        match self.outbox.publish(outgoing, !self.on_own_thread())? {
+        match self.outbox.publish(outgoing, urgency, !self.on_own_thread())? {
             Accepted::Queued => {}
             Accepted::Idle => self.kick(urgency),
             Accepted::Dropped => self.discarded(outgoing),
@@ -192,7 +192,7 @@ impl Core {
     /// Publishes a request whose reply subject is listened to. One that is dropped for a full
     /// outbox is a failure: nobody would answer. The subject has been checked.
     pub(crate) fn ask(&self, outgoing: Outgoing<'_>, urgency: Urgency) -> Result<()> {
-        match self.outbox.publish(outgoing, !self.on_own_thread())? {
+        match self.outbox.publish(outgoing, urgency, !self.on_own_thread())? {
             accepted @ (Accepted::Queued | Accepted::Idle) => {
                 self.counters.requests.add(1);
                 if accepted == Accepted::Idle {

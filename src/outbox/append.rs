@@ -45,7 +45,12 @@ impl Outbox {
     /// the error, not the wait.
     // Its callers have nothing else to do, and what they hand over is a handful of registers.
     #[inline(always)]
-    pub(crate) fn publish(&self, outgoing: Outgoing<'_>, may_wait: bool) -> Result<Accepted> {
+    pub(crate) fn publish(
+        &self,
+        outgoing: Outgoing<'_>,
+        urgency: Urgency,
+        may_wait: bool,
+    ) -> Result<Accepted> {
         let Outgoing { subject, reply, payload, .. } = outgoing;
         let headers = outgoing.headers.filter(|headers| !headers.is_empty());
         let len = publish_len(subject, reply, headers, payload.len());
@@ -59,16 +64,15 @@ impl Outbox {
         }
         let leaving = state.phase == Phase::Leaving;
         let queue = if leaving { &mut state.later } else { &mut state.pending };
-        queue.push(Kind::Data, len.frame, |bytes| {
-            encode_publish(bytes, len, subject, reply, headers, payload);
-        });
+        encode_publish(queue.end(), len, subject, reply, headers, payload);
+        queue.appended(Kind::Data, len.frame);
         state.bytes += len.frame;
         state.messages += 1;
         state.out_messages += 1;
         state.out_bytes += len.frame as u64;
         // In a burst nothing more is to be done. Whatever else follows is not done here, so that a
         // message in a burst does not pay for it.
-        Ok(if state.is_attended(Urgency::Now) { Accepted::Queued } else { Accepted::Idle })
+        Ok(if state.is_attended(urgency) { Accepted::Queued } else { Accepted::Idle })
     }
 
     /// Waits for room if the policy says so; false if the message is to be dropped.

@@ -75,12 +75,23 @@ impl Frames {
     }
 
     /// Appends a frame of exactly `length` bytes, written by `encode`.
-    // What `encode` borrows would go through memory otherwise.
-    #[inline(always)]
     pub(super) fn push(&mut self, kind: Kind, length: usize, encode: impl FnOnce(&mut Vec<u8>)) {
         let before = self.bytes.len();
         encode(&mut self.bytes);
         debug_assert_eq!(self.bytes.len() - before, length, "the length was computed wrongly");
+        self.appended(kind, length);
+    }
+
+    /// Where a frame is appended; `appended` follows.
+    // Not a closure as above: what that borrows would go through memory, for each message.
+    #[inline(always)]
+    pub(super) fn end(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
+    /// Takes in a frame of exactly `length` bytes, which was appended to `end`.
+    #[inline(always)]
+    pub(super) fn appended(&mut self, kind: Kind, length: usize) {
         match self.groups.last_mut() {
             Some(last)
                 if kind == Kind::Data

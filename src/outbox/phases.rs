@@ -255,7 +255,7 @@ mod tests {
     fn publish(outbox: &Outbox, payload: &str) -> crate::error::Result<Accepted> {
         let outgoing =
             Outgoing { subject: "a", reply: None, headers: None, payload: payload.as_bytes() };
-        outbox.publish(outgoing, false)
+        outbox.publish(outgoing, Urgency::Idle, false)
     }
 
     /// What the flusher does, without its waits: writes until nothing is left or a write fails.
@@ -477,7 +477,7 @@ mod tests {
         headers.append("a", "b").expect("a header");
         let outgoing =
             Outgoing { subject: "a", reply: None, headers: Some(&headers), payload: b"" };
-        outbox.publish(outgoing, false).expect("room");
+        outbox.publish(outgoing, Urgency::Idle, false).expect("room");
         publish(&outbox, "plain").expect("room");
         outbox.open();
         let stream = Slot::new([]);
@@ -714,9 +714,8 @@ mod tests {
                 headers: None,
                 payload: payload.as_bytes(),
             };
-            let accepted = outbox.publish(outgoing, true);
             let urgency = if number % 7 == 0 { Urgency::Now } else { Urgency::Idle };
-            match accepted {
+            match outbox.publish(outgoing, urgency, true) {
                 Ok(Accepted::Idle) => {
                     let batch = outbox.kick(urgency);
                     let broken = batch.and_then(|batch| outbox.write_inline(batch, urgency).err());

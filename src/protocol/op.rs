@@ -77,7 +77,8 @@ fn with_block(headers: &Headers, payload_len: usize) -> (usize, usize) {
 }
 
 /// Appends a PUB, or an HPUB if there are headers, of the lengths that [`publish_len`] told.
-#[inline]
+// Each message goes through here; its names and payload stay in registers.
+#[inline(always)]
 pub(crate) fn encode_publish(
     out: &mut Vec<u8>,
     len: PublishLen,
@@ -116,7 +117,7 @@ fn encode_with_headers(
     headers.encode(out);
 }
 
-#[inline]
+#[inline(always)]
 fn push_names(out: &mut Vec<u8>, subject: &str, reply: Option<&str>) {
     out.extend_from_slice(subject.as_bytes());
     if let Some(reply) = reply {
@@ -176,7 +177,7 @@ fn push_number(out: &mut Vec<u8>, number: u64) {
 
 /// The last number of a line, with the blank before it and the line end: in one piece where the
 /// compiler can know its length.
-#[inline]
+#[inline(always)]
 fn push_line_end(out: &mut Vec<u8>, number: u64) {
     let digit = |divisor: u64| b'0' + (number / divisor % 10) as u8;
     match number {
