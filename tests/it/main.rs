@@ -55,6 +55,8 @@ mod tidy;
 #[cfg(feature = "tls")]
 mod tls;
 #[cfg(feature = "tls")]
+mod tls_bits;
+#[cfg(feature = "tls")]
 mod tls_throughput;
 mod torn;
 #[cfg(feature = "websocket")]

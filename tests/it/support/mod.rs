@@ -6,6 +6,7 @@
 //! | `ports` | loopback ports that no outgoing connection can take |
 //! | `nats_server` | a real `nats-server` as a child process, and signals to it |
 //! | `certificates` | certificates of every kind, good and bad |
+//! | `tls_front` | TLS in front of a server that has none |
 //! | `tls_peer` | a server, also of TLS or WebSocket, that does what a healthy one never does |
 //! | `cluster` | several of them with routes |
 //! | `jwt` | keys, JWTs and credentials files of operators, accounts and users |
@@ -38,6 +39,7 @@ pub(crate) mod public_items;
 pub(crate) mod scripted;
 pub(crate) mod seed;
 pub(crate) mod source;
+pub(crate) mod tls_front;
 pub(crate) mod tls_peer;
 pub(crate) mod tunnel;
 pub(crate) mod wait;
