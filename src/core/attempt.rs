@@ -120,6 +120,7 @@ impl Attempt<'_> {
         if self.url.is_websocket() {
             let settings = &self.core.config.websocket;
             self.stream = upgrade(settings, self.stream, self.url, self.deadline)?;
+            self.trace.step(|| TraceStepKind::WebSocketUpgraded);
         }
         let mut parser = Parser::new(self.core.config.limits);
         let mut handshake = Handshake::new();
@@ -183,6 +184,8 @@ impl Attempt<'_> {
         let socket = Arc::clone(&self.stream);
         self.stream = secure(&prepared, socket, self.url.tls_name(), self.deadline)?;
         self.tls = true;
+        let name = || self.url.tls_name().to_owned();
+        self.trace.step(|| TraceStepKind::TlsEstablished { name: name() });
         Ok(())
     }
 
