@@ -471,6 +471,17 @@ mod tests {
     }
 
     #[test]
+    fn a_password_that_a_comma_cuts_is_hidden_and_the_error_says_how_to_write_it() {
+        for list in ["nats://joe:hunter,2@host", "joe:hunter,2@host", "a,nats://joe:hunter,2@b,c"] {
+            let error = ServerUrl::parse_list(list).unwrap_err().to_string();
+            assert!(error.contains("%2C") && !error.contains("hunter"), "{error}");
+        }
+        let coded = ServerUrl::parse_list("nats://joe:hunter%2C2@host").unwrap();
+        let Some(UserInfo::UserPassword { password, .. }) = coded[0].user_info() else { panic!() };
+        assert_eq!(password, "hunter,2");
+    }
+
+    #[test]
     fn over_tls_a_bare_address_inherits_the_verified_name_and_user_information_goes_with_it() {
         // through, announced: the name to verify, and whether the user information goes along.
         for (through, announced, name, inherits) in [

@@ -1,10 +1,11 @@
 //! Who we say we are, as it stands on the wire, and who is asked for it.
 
+#[cfg(unix)]
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-#[cfg(unix)]
-use std::{fs, path::Path, process::Command};
+use std::{fs, path::Path};
 
 use nats_blocking::testing::{Happening, Recorder};
 use nats_blocking::{
@@ -122,6 +123,43 @@ fn connect_has_exactly_the_fields_of_each_way() {
         golden(&user, &jwt, &["jwt"], |it| {
             it.credentials_source(move |_: &Challenge| Ok(Login::new().bearer_jwt(&bearer)))
         });
+    });
+}
+
+#[test]
+fn connect_has_exactly_the_fields_of_a_url_and_of_a_file() {
+    within(LIMIT * 6, "golden files", || {
+        let (account, user) = (Account::new(), Key::user());
+        let jwt = account.user_jwt(&user, None);
+        let file = |name: &str, text: String| {
+            let name = format!("authorization-{}-{name}", std::process::id());
+            let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+            fs::write(&path, text).unwrap();
+            path
+        };
+        let nkey = file("nkey", user.seed());
+        let both = file("creds", creds(&jwt, &user.seed()));
+        golden(&user, &jwt, &["nkey", "sig"], |it| it.nkey_file(&nkey));
+        golden(&user, &jwt, &["jwt", "sig"], |it| it.credentials_file(&both));
+        let all = ["jwt", "pass", "sig", "user"];
+        golden(&user, &jwt, &all, |it| it.credentials_file(&both).user_and_password("u", "p"));
+        golden(&user, &jwt, &["name"], |it| it.name("n"));
+        for (in_url, keys) in
+            [("u:p", &["pass", "user"][..]), ("t", &["auth_token"]), (":p", &["pass", "user"])]
+        {
+            let server = ScriptedServer::once(asking());
+            let url = server.url().replace("nats://", &format!("nats://{in_url}@"));
+            // What the options say is for servers whose URL says nothing.
+            let connection = quick(url).credentials(creds(&jwt, &user.seed())).connect().unwrap();
+            let line = server.connection(0, LIMIT).wait_line("CONNECT ", LIMIT);
+            connection.close();
+            let connect: Value =
+                serde_json::from_str(line.strip_prefix("CONNECT ").unwrap()).unwrap();
+            assert_eq!(credentials_of(&connect), keys, "{in_url}");
+        }
+        for path in [nkey, both] {
+            fs::remove_file(path).unwrap();
+        }
     });
 }
 

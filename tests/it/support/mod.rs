@@ -18,6 +18,7 @@
 //! | `leaks` | threads and descriptors before and after |
 //! | `seed` | random numbers that can be replayed |
 //! | `watchdog` | a limit for a piece of a test, with a report of what hangs |
+//! | `ws_front` | frames of a WebSocket, and one in front of a server that has none |
 //! | `source` | Rust text seen as code, comments and literals, for the structure test |
 //! | `public_items` | the public functions and types of a Rust text |
 //!
@@ -44,3 +45,4 @@ pub(crate) mod tls_peer;
 pub(crate) mod tunnel;
 pub(crate) mod wait;
 pub(crate) mod watchdog;
+pub(crate) mod ws_front;
