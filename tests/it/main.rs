@@ -41,6 +41,7 @@ mod listeners;
 #[cfg(feature = "testing")]
 mod logging;
 mod memory;
+mod promises_page;
 #[cfg(feature = "testing")]
 mod public_api;
 #[cfg(feature = "testing")]

@@ -1,6 +1,6 @@
 //! Random faults: whatever a server does and a program calls, in any order, the events of a
 //! connection keep to their grammar, `Closed` comes exactly once and last, and nothing stays
-//! behind.
+//! behind. The promises program runs them too, more of them.
 //!
 //! Each seed is a server, a connection and at least twenty faults drawn from [`FAULTS`]. A run
 //! takes 200 seeds that nobody has seen before; one that fails is printed, and `SEED=n` runs it
@@ -26,7 +26,6 @@ use crate::support::seed::Seed;
 use crate::support::wait::poll;
 use crate::support::watchdog::within;
 
-const SEEDS: u64 = 200;
 /// Seeds that run at the same time; most of their time is waiting.
 const AT_ONCE: usize = 8;
 /// For one seed, well above all deadlines in it.
@@ -558,19 +557,21 @@ fn run(
 
 #[test]
 fn the_events_keep_to_their_grammar_under_random_faults() {
-    run_seeds(SEEDS, AT_ONCE, run_in_clear);
+    println!("{}", run_seeds(200));
 }
 
-fn run_in_clear(number: u64, drawn: &Arc<Mutex<Vec<&'static str>>>) -> Statistics {
-    run(number, drawn, |_, _| Line::Plain)
+/// Runs so many seeds that nobody has seen before, or the one of `SEED`, and gives the figure.
+/// Panics if one of them fails.
+pub(crate) fn run_seeds(count: u64) -> String {
+    run_lives(count, AT_ONCE, |number, drawn| run(number, drawn, |_, _| Line::Plain))
 }
 
-/// So many seeds, or that of the environment; so many of them at the same time.
-fn run_seeds(
+/// The same for lives of any kind, so many of them at the same time.
+fn run_lives(
     count: u64,
     at_once: usize,
     run: impl Fn(u64, &Arc<Mutex<Vec<&'static str>>>) -> Statistics + Clone + Send + Sync + 'static,
-) {
+) -> String {
     let seeds: Vec<u64> = match env::var("SEED") {
         Ok(_) => vec![Seed::from_env_or(0).number()],
         Err(_) => {
@@ -606,7 +607,6 @@ fn run_seeds(
     });
     let failed = failed.into_inner().unwrap();
     let reconnects = reconnects.into_inner();
-    println!("{} seeds, {reconnects} reconnects", seeds.len());
     assert!(seeds.len() == 1 || reconnects > count, "{reconnects} reconnects: hardly any faults");
     assert!(
         failed.is_empty(),
@@ -616,11 +616,13 @@ fn run_seeds(
         seeds.len(),
         failed.first().unwrap_or(&0)
     );
+    let first = seeds.first().unwrap_or(&0);
+    format!("{} lives from seed {first} on, {reconnects} reconnects", seeds.len())
 }
 
 /// TLS, and a line under it that loses, delays and changes bytes.
 #[cfg(feature = "tls")]
-mod on_the_line {
+pub(crate) mod on_the_line {
     use std::net::SocketAddr;
 
     use native_tls::TlsAcceptor;
@@ -631,9 +633,6 @@ mod on_the_line {
     use crate::support::proxy::{Proxy, Way};
     use crate::support::tls_front::TlsFront;
     use crate::support::tls_peer::acceptor;
-
-    /// Of seeds over TLS: each costs many handshakes.
-    const SEEDS_OVER_TLS: u64 = 60;
 
     pub(super) struct TlsLine {
         /// In front of the first front.
@@ -732,13 +731,18 @@ mod on_the_line {
 
     #[test]
     fn the_events_keep_to_their_grammar_under_random_faults_over_tls() {
+        println!("{}", run_seeds(60));
+    }
+
+    /// Runs so many seeds over TLS; fewer at the same time, for each costs many handshakes.
+    pub(crate) fn run_seeds(count: u64) -> String {
         let authority = Arc::new(Authority::new());
         let acceptor = Arc::new(acceptor(&authority, &authority.server(), None));
-        run_seeds(SEEDS_OVER_TLS, AT_ONCE / 2, move |number, drawn| {
+        run_lives(count, AT_ONCE / 2, move |number, drawn| {
             run(number, drawn, |server, others| {
                 let all = [server, &others[0], &others[1]];
                 Line::Tls(TlsLine::new(&authority, &acceptor, number, &all))
             })
-        });
+        })
     }
 }
