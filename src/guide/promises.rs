@@ -52,7 +52,7 @@
 //! | --- | --- | --- |
 //! | anything may be called from anywhere, in every state | every public method × 22 places × 5 states, about 13,000 cells: each ends within 5 s, then `Closed` comes once and last | G1 |
 //! | a panic harms nobody else | 10,000 in a handler, 1,000 in each listener: all else delivered | G2 |
-//! | events keep to their grammar | 100 random lives in each run, 2,000 in the long one: illegal orders 0 | G3, J1, `it random_faults::the_events_keep_to_their_grammar_under_random_faults` |
+//! | events keep to their grammar | 100 random lives and 20 over TLS in each run, 2,000 and 400 in the long one: illegal orders 0 | G3, J1, `it random_faults::the_events_keep_to_their_grammar_under_random_faults` |
 //! | a slow listener slows only listeners | ten seconds of sleep: pings, delivery and reconnects go on, at most 1,024 errors wait, no event is lost | G4 |
 //!
 //! # Resources

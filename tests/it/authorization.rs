@@ -391,6 +391,52 @@ fn a_credentials_file_that_cannot_be_read_to_its_end_costs_the_connect_timeout()
 }
 
 #[test]
+fn a_hostile_credentials_file_fails_the_attempt_soon_and_nothing_of_it_is_said_or_shown() {
+    within(LIMIT * 6, "hostile files", || {
+        let seed = Key::user().seed();
+        let name = format!("authorization-{}-hostile", std::process::id());
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        // Claims that are nested to any depth: base64 of `[[[`.
+        let deep = format!("hush.{}.hush", "W1tb".repeat(60_000));
+        let files: [Vec<u8>; 10] = [
+            Vec::new(),
+            vec![0; 4_096],
+            b"\xff\xfehush".to_vec(),
+            vec![b'-'; 1 << 20],
+            b"-----BEGIN NATS USER JWT-----\n".repeat(30_000),
+            b"-----BEGIN NATS USER JWT-----\n------END NATS USER JWT------\n".repeat(15_000),
+            creds(&deep, &seed).into_bytes(),
+            creds(&".".repeat(900_000), &seed).into_bytes(),
+            creds("hush\0.hush\r\n.hush", &seed).into_bytes(),
+            creds("hush.hush.hush", "hush\"\r\nPUB x 0\r\n").into_bytes(),
+        ];
+        let fails = |path: &Path| {
+            let server = ScriptedServer::once(asking());
+            let started = Instant::now();
+            let error = quick(server.url()).credentials_file(path).connect().unwrap_err();
+            assert!(started.elapsed() < LIMIT, "{:?}", started.elapsed());
+            let cause = error.attempts()[0].cause();
+            assert_eq!(cause.kind(), ErrorKind::Credentials, "{cause}");
+            let shown = format!("{error} {error:?}");
+            assert!(shown.contains(&*path.to_string_lossy()), "{shown}");
+            assert!(shown.len() < 2_000 && !shown.contains("hush"), "{shown}");
+            assert!(!shown.contains(&seed[..8]), "{shown}");
+            assert!(server.connection(0, LIMIT).received().is_empty());
+        };
+        for text in files {
+            fs::write(&path, text).unwrap();
+            fails(&path);
+        }
+        fs::remove_file(&path).unwrap();
+        fails(Path::new(env!("CARGO_TARGET_TMPDIR")));
+        #[cfg(target_os = "linux")]
+        for endless in ["/dev/zero", "/dev/null"] {
+            fails(Path::new(endless));
+        }
+    });
+}
+
+#[test]
 fn close_and_every_waiter_end_in_time_while_a_source_hangs() {
     within(LIMIT * 4, "close", || {
         let leave = Gate::new();
