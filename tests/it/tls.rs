@@ -393,7 +393,8 @@ fn pass_on(client: &TcpStream, upstream: SocketAddr, upwards: u64, downwards: u6
 
 #[test]
 fn a_connection_that_is_cut_at_any_byte_of_the_handshake_is_a_failed_attempt() {
-    within(LONG, "cut", || {
+    // Dozens of TLS handshakes, one after the other.
+    within(LONG * 3, "cut", || {
         let authority = Authority::new();
         let certificate = authority.server();
         let server = NatsServer::start(&Config::new().extra(&certificate.tls_block("")));
