@@ -53,6 +53,8 @@ mod support;
 mod tidy;
 #[cfg(feature = "tls")]
 mod tls;
+#[cfg(all(unix, feature = "tls"))]
+mod tls_files;
 #[cfg(feature = "tls")]
 mod tls_throughput;
 mod torn;
