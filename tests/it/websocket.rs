@@ -20,7 +20,7 @@ use crate::support::watchdog::within;
 /// For what takes milliseconds.
 const LIMIT: Duration = Duration::from_secs(20);
 const LONG: Duration = Duration::from_secs(120);
-const INFO: &str =
+pub(crate) const INFO: &str =
     "INFO {\"server_id\":\"S\",\"proto\":1,\"headers\":true,\"max_payload\":1048576}\r\n";
 
 fn options(url: &str) -> OptionsBuilder {
@@ -47,7 +47,7 @@ fn cause(options: OptionsBuilder) -> Error {
 }
 
 /// Reads a request to its end.
-fn request(stream: &mut TcpStream) -> String {
+pub(crate) fn request(stream: &mut TcpStream) -> String {
     let mut text = Vec::new();
     let mut byte = [0];
     while !text.ends_with(b"\r\n\r\n") && stream.read_exact(&mut byte).is_ok() {
@@ -57,7 +57,7 @@ fn request(stream: &mut TcpStream) -> String {
 }
 
 /// The good answer to it.
-fn agree(request: &str) -> String {
+pub(crate) fn agree(request: &str) -> String {
     let key = request.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: ")).unwrap();
     format!(
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -67,7 +67,7 @@ fn agree(request: &str) -> String {
 }
 
 /// A frame as a server sends it.
-fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let length = u8::try_from(payload.len()).unwrap();
     assert!(length < 126);
     [&[first, length][..], payload].concat()
@@ -322,7 +322,7 @@ fn the_request_has_the_headers_of_the_program_and_nothing_shows_their_values() {
 }
 
 /// A frame of the client: its first byte and its payload. None at the end.
-fn client_frame(stream: &mut TcpStream) -> Option<(u8, Vec<u8>)> {
+pub(crate) fn client_frame(stream: &mut TcpStream) -> Option<(u8, Vec<u8>)> {
     let mut head = [0; 2];
     stream.read_exact(&mut head).ok()?;
     assert!(head[1] & 0x80 != 0, "a client masks");
