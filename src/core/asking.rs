@@ -2,10 +2,10 @@
 //! time: who we are, a transport, and the certificates for TLS.
 //!
 //! It cannot be cut off, so it runs on a thread of its own, `nats-N-creds`, `nats-N-connect` or
-//! `nats-N-tls`, which belongs to the connection and is left behind when the attempt's deadline passes. There is
-//! never more than one of each: a later attempt waits for the end of the call that an earlier one
-//! left behind, throws its answer away, for it may be out of date and belongs to another attempt,
-//! and asks again.
+//! `nats-N-tls`, which belongs to the connection and is left behind when the attempt's deadline
+//! passes. There is never more than one of each: a later attempt waits for the end of the call that
+//! an earlier one left behind, throws its answer away, for it may be out of date and belongs to
+//! another attempt, and asks again.
 //!
 //! Only the reader thread calls `ask`. The asking thread holds nothing but the slot for its answer.
 

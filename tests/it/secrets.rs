@@ -3,6 +3,10 @@
 
 use std::fmt::Debug;
 use std::fs;
+#[cfg(feature = "websocket")]
+use std::io::Write;
+#[cfg(feature = "websocket")]
+use std::net::TcpStream;
 use std::path::Path;
 use std::sync::{LazyLock, Mutex};
 use std::time::Duration;
@@ -14,6 +18,10 @@ use crate::support::jwt::{Account, Key, creds};
 use crate::support::own_process::in_own_process;
 use crate::support::ports;
 use crate::support::scripted::{Afterwards, ScriptedServer, Step};
+#[cfg(feature = "websocket")]
+use crate::support::tls_peer::TlsPeer;
+#[cfg(feature = "websocket")]
+use crate::websocket;
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -216,6 +224,8 @@ fn no_secret_is_ever_shown() {
             let url = server.url().replace("nats://", &format!("nats://{token}@"));
             live(options.property_pairs([("url", url)]).unwrap());
         }
+        #[cfg(feature = "websocket")]
+        websocket_lives();
         bad_properties();
         failed_connects();
         bad_urls();
@@ -225,6 +235,9 @@ fn no_secret_is_ever_shown() {
         let shown = SHOWN.lock().unwrap().to_ascii_lowercase();
         // That the net catches anything at all.
         assert!(shown.contains("authorization violation") && shown.contains("debug nats_blocking"));
+        // What the library for WebSocket logs is in it too: of a frame, the first bytes.
+        #[cfg(feature = "websocket")]
+        assert!(shown.contains("trace tungstenite"));
         for form in forms() {
             if let Some(at) = shown.find(&form) {
                 let from = shown[..at].rfind('\n').unwrap_or(0);
@@ -232,6 +245,67 @@ fn no_secret_is_ever_shown() {
             }
         }
     });
+}
+
+/// The same life over WebSocket, with secrets in the path and the headers of the request too.
+#[cfg(feature = "websocket")]
+fn websocket_lives() {
+    let [user, password, token] = CANARIES;
+    let path = format!("/{token}?token={token}&key={}", url_text(password));
+    let infos = [user_info(user, password), format!("nats://{token}@"), "nats://".to_owned()];
+    let urls = infos.map(|info| info.replace("nats://", "ws://"));
+    for url in urls {
+        let peer = TlsPeer::start(over_websocket);
+        live(patient().server(format!("{url}{}{path}", peer.address())));
+    }
+    for options in ways() {
+        let peer = TlsPeer::start(over_websocket);
+        let options = options.server(format!("ws://{}{path}", peer.address()));
+        live(
+            options
+                .websocket_header("X-Key", token)
+                .websocket_header("Cookie", format!("a={}", USER.0.seed())),
+        );
+    }
+    // An upgrade that is refused, with the request in the answer.
+    let echo = |_, mut stream| {
+        let asked = websocket::request(&mut stream);
+        let answer = asked.replacen("GET", "HTTP/1.1 403", 1);
+        let _ = stream.write_all(answer.as_bytes());
+    };
+    let peer = TlsPeer::start(echo);
+    let options = patient().server(format!("ws://{user}:x@{}{path}", peer.address()));
+    show_error(&options.websocket_header("X-Key", token).connect().unwrap_err());
+}
+
+/// The script of the other lives, in frames.
+#[cfg(feature = "websocket")]
+fn over_websocket(number: usize, mut stream: TcpStream) {
+    let asked = websocket::request(&mut stream);
+    let info = format!("INFO {{\"proto\":1,\"auth_required\":true,\"nonce\":\"{NONCE}\"}}\r\n");
+    let say = |text: &str, stream: &mut TcpStream| {
+        let _ = stream.write_all(&websocket::frame(0x82, text.as_bytes()));
+    };
+    stream.write_all(websocket::agree(&asked).as_bytes()).unwrap();
+    say(&info, &mut stream);
+    let mut seen = String::new();
+    let mut answered = false;
+    while let Some((_, payload)) = websocket::client_frame(&mut stream) {
+        seen.push_str(&String::from_utf8_lossy(&payload));
+        if seen.contains("CONNECT") && number > 0 {
+            say("-ERR 'Authorization Violation'\r\n", &mut stream);
+            return;
+        }
+        if seen.contains("PING") && !answered {
+            say("PONG\r\n", &mut stream);
+            answered = true;
+        }
+        if seen.contains("SUB work") && seen.contains("PUB ask") {
+            say("MSG work 1 2\r\nhi\r\n", &mut stream);
+            say("-ERR 'User Authentication Expired'\r\n", &mut stream);
+            return;
+        }
+    }
 }
 
 fn properties(user: &str, password: &str) -> String {
