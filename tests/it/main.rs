@@ -33,6 +33,7 @@ mod floods;
 mod handshake;
 mod hostile;
 
+mod injected_logins;
 mod injection;
 #[path = "../inputs/mod.rs"]
 mod inputs;
@@ -42,6 +43,7 @@ mod listeners;
 #[cfg(feature = "testing")]
 mod logging;
 mod memory;
+mod promises_page;
 #[cfg(feature = "testing")]
 mod public_api;
 #[cfg(feature = "testing")]
