@@ -126,6 +126,65 @@ fn connect_has_exactly_the_fields_of_each_way() {
     });
 }
 
+/// The keys beside those of every CONNECT, of the one that goes to this URL and comes from these
+/// options.
+fn keys_at(scheme: &str, set: impl FnOnce(OptionsBuilder) -> OptionsBuilder) -> String {
+    let server = ScriptedServer::once(asking());
+    let url = server.url().replace("nats://", scheme);
+    let connection = set(quick(url)).connect().unwrap();
+    let line = server.connection(0, LIMIT).wait_line("CONNECT ", LIMIT);
+    connection.close();
+    let connect = serde_json::from_str(line.strip_prefix("CONNECT ").unwrap()).unwrap();
+    credentials_of(&connect).join(" ")
+}
+
+#[test]
+fn what_urls_files_properties_and_a_name_say_has_the_same_fields() {
+    within(LIMIT * 6, "golden elsewhere", || {
+        let (account, user) = (Account::new(), Key::user());
+        let jwt = account.user_jwt(&user, None);
+        let files = [("creds", creds(&jwt, &user.seed())), ("nk", user.seed())];
+        let files = files.map(|(name, text)| {
+            let name = format!("golden-{}.{name}", std::process::id());
+            let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+            fs::write(&path, text).unwrap();
+            path
+        });
+        let [creds_file, seed_file] = &files;
+        let pairs = |pairs: &'static [(&str, &str)]| {
+            move |it: OptionsBuilder| it.property_pairs(pairs.iter().copied()).unwrap()
+        };
+        let (both, token) = (&[("username", "u"), ("password", "p")], &[("token", "t")]);
+        let source = |make: fn() -> Login| {
+            move |it: OptionsBuilder| it.credentials_source(move |_: &Challenge| Ok(make()))
+        };
+        let plain = "nats://";
+        for (keys, found) in [
+            ("pass user", keys_at("nats://u:p@", |it| it)),
+            ("pass user", keys_at("nats://u:@", |it| it)),
+            ("auth_token", keys_at("nats://t@", |it| it)),
+            // The URL wins over all that the options say.
+            ("auth_token", keys_at("nats://t@", |it| it.credentials_file(creds_file))),
+            ("pass user", keys_at("nats://u:p@", |it| it.token("t"))),
+            ("jwt sig", keys_at(plain, |it| it.credentials_file(creds_file))),
+            ("auth_token jwt sig", keys_at(plain, |it| it.credentials_file(creds_file).token("t"))),
+            ("nkey sig", keys_at(plain, |it| it.nkey_file(seed_file))),
+            ("pass user", keys_at(plain, pairs(both))),
+            ("auth_token", keys_at(plain, pairs(token))),
+            ("", keys_at(plain, source(Login::new))),
+            ("pass user", keys_at(plain, source(|| Login::new().user_and_password("u", "p")))),
+            ("auth_token", keys_at(plain, source(|| Login::new().token("t")))),
+            ("name", keys_at(plain, |it| it.name("n"))),
+            ("auth_token name", keys_at(plain, |it| it.name("n").token("t"))),
+        ] {
+            assert_eq!(found, keys);
+        }
+        for path in files {
+            fs::remove_file(path).unwrap();
+        }
+    });
+}
+
 #[test]
 fn connect_has_exactly_the_fields_of_a_url_and_of_a_file() {
     within(LIMIT * 6, "golden files", || {

@@ -20,7 +20,7 @@ use crate::support::ws_front::{agree, client_frame, frame, request};
 /// For what takes milliseconds.
 const LIMIT: Duration = Duration::from_secs(20);
 const LONG: Duration = Duration::from_secs(120);
-const INFO: &str =
+pub(crate) const INFO: &str =
     "INFO {\"server_id\":\"S\",\"proto\":1,\"headers\":true,\"max_payload\":1048576}\r\n";
 
 fn options(url: &str) -> OptionsBuilder {
