@@ -213,10 +213,11 @@
 //! its number in the process), and one more for each dispatcher. While it drains there is one more,
 //! and a host name is looked up on a short-lived `nats-resolve`, which is left behind if the
 //! system's resolver does not answer. Credentials that have to be asked are asked on a short-lived
-//! `nats-N-creds`. Every call may be made from any thread. What waits takes a time, or has one of
-//! its own: `flush` 10 s ([`flush_timeout`](Connection::flush_timeout) any other), `connect` 2 s
-//! for each server, `close` 2 s. Only [`Subscription::next`], [`SubscriptionSet::next`], their
-//! `iter` and [`Connection::events`] wait without a limit, and they end when the connection closes.
+//! `nats-N-creds`, and files for TLS are read on a short-lived `nats-N-tls`. Every call may be made
+//! from any thread. What waits takes a time, or has one of its own: `flush` 10 s
+//! ([`flush_timeout`](Connection::flush_timeout) any other), `connect` 2 s for each server, `close`
+//! 2 s. Only [`Subscription::next`], [`SubscriptionSet::next`], their `iter` and
+//! [`Connection::events`] wait without a limit, and they end when the connection closes.
 //!
 //! * `publish` does not wait for the socket; for room in a full outbox up to 2 s by default
 //!   ([`OutboxPolicy`]), but not on the connection's own threads, where it fails at once.
@@ -343,7 +344,10 @@
 //!   announced name against itself. User and password of a URL go only to a server that is
 //!   verified under the same name, those of the options to every server.
 //! * Before TLS nothing is sent, and nothing that was said is believed that could lead astray: not
-//!   addresses, not a limit below 1 MiB, not a refusal. A server from 2.12 on says all of it again.
+//!   addresses, not a limit below 1 MiB, not a refusal, not that nobody must sign. A server from
+//!   2.12 on says all of it again. What is to be signed is said there alone: whoever changes it
+//!   makes the login fail, and twice is a refusal; `tls_first` keeps it from others,
+//!   [`ignore_authorization_abort`] goes on trying.
 //! * Certificates and keys from files are read again at each attempt to connect.
 //! * What fails is an error of kind [`Tls`](ErrorKind::Tls) that says which check it was. A
 //!   handshake that never ends costs the connect time-out.

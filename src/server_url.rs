@@ -124,7 +124,7 @@ impl ServerUrl {
             return Err(bad("port 0 cannot be connected to"));
         }
         let host = host.trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
-        let user_info = user_info(&url).map_err(|why| bad(&why))?;
+        let user_info = user_info(&url, full).map_err(|why| bad(&why))?;
         Ok(Self {
             scheme,
             host,
@@ -159,20 +159,24 @@ impl ServerUrl {
 
     /// The address that a server announced, as `host:port`, with what it inherits from the URL
     /// through which it was learned: the scheme and the path; over TLS, for a bare address, the
-    /// name that was verified; and the user information, over TLS only if the same name will be
-    /// verified.
+    /// name that was verified; and the user information and the query of the path, which may hold
+    /// a token, over TLS only if the same name will be verified.
     pub(crate) fn discovered(address: &str, through: &Self) -> Result<Self> {
         let text = address.trim();
         let bare = if text.contains("://") { text.to_owned() } else { with(through.scheme, text) };
         let mut url = Self::parse(&bare)?;
         url.scheme = through.scheme;
-        url.path.clone_from(&through.path);
         let verified = through.tls_name();
         if url.is_tls() && url.ip().is_some() && verified.parse::<IpAddr>().is_err() {
             url.tls_name = Some(verified.to_owned());
         }
         let inherits = !url.is_tls() || url.tls_name() == verified;
         url.user_info = through.user_info.clone().filter(|_| inherits);
+        let (plain, _) = through.path.split_once('?').unwrap_or((&through.path, ""));
+        // A path that is no more than a slash is written as none.
+        let without_query = if plain == "/" { "" } else { plain };
+        let path = if inherits { &through.path } else { without_query };
+        path.clone_into(&mut url.path);
         Ok(url)
     }
 
@@ -267,10 +271,15 @@ fn with(scheme: Scheme, address: &str) -> String {
 }
 
 /// `user:password@` or `token@`, percent-decoded.
-fn user_info(url: &url::Url) -> std::result::Result<Option<UserInfo>, String> {
+fn user_info(url: &url::Url, text: &str) -> std::result::Result<Option<UserInfo>, String> {
     let user = decode(url.username()).ok_or("the user name is not UTF-8 once decoded")?;
+    // The library does not tell an empty password from none, which makes a token of the user.
+    let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let has_empty = authority.rsplit_once('@').is_some_and(|(info, _)| info.ends_with(':'));
     match url.password() {
         None if user.is_empty() => Ok(None),
+        None if has_empty => Ok(Some(UserInfo::UserPassword { user, password: String::new() })),
         None => Ok(Some(UserInfo::Token(user))),
         Some(password) => {
             let password = decode(password).ok_or("the password is not UTF-8 once decoded")?;
@@ -432,6 +441,38 @@ mod tests {
     }
 
     #[test]
+    fn a_comma_in_a_password_is_told_how_to_be_written_and_nothing_of_it_is_shown() {
+        for text in ["nats://u:hu7,q9x@h", "u:hu7,q9x@h:1", "nats://a,tls://u:hu7,x,q9x@h"] {
+            let error = ServerUrl::parse_list(text).expect_err(text);
+            assert!(error.to_string().contains("a comma in a password is written %2C"), "{error}");
+            let shown = format!("{error} {error:?}");
+            assert!(["hu7", "q9x"].iter().all(|piece| !shown.contains(piece)), "{shown}");
+        }
+        let list = ServerUrl::parse_list("nats://u:hun%2Cter2@h,b").expect("a list");
+        let Some(UserInfo::UserPassword { password, .. }) = list[0].user_info() else {
+            panic!("{list:?}")
+        };
+        assert_eq!((password.as_str(), list.len()), ("hun,ter2", 2));
+    }
+
+    #[test]
+    #[cfg(feature = "websocket")]
+    fn a_query_goes_to_a_discovered_server_where_the_user_information_does() {
+        for (through, announced, path) in [
+            ("wss://b/a?token=c", "10.0.0.1:1", "/a?token=c"),
+            ("wss://b/a?token=c", "b:1", "/a?token=c"),
+            ("wss://b/a?token=c", "c:1", "/a"),
+            ("wss://b?token=c", "c:1", ""),
+            ("wss://10.0.0.1/a?token=c", "10.0.0.2:1", "/a"),
+            ("ws://b/a?token=c", "c:1", "/a?token=c"),
+        ] {
+            let through = ServerUrl::parse(through).expect("url");
+            let url = ServerUrl::discovered(announced, &through).expect("address");
+            assert_eq!(url.path(), path, "{through} {announced}");
+        }
+    }
+
+    #[test]
     #[cfg(feature = "websocket")]
     fn a_websocket_url_has_the_port_of_http_and_a_path_that_is_not_shown() {
         for (text, shown, path) in [
@@ -468,6 +509,17 @@ mod tests {
             assert!(error.to_string().contains("feature `websocket`"), "{error}");
             assert!(!error.to_string().contains("hunter2"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_password_that_a_comma_cuts_is_hidden_and_the_error_says_how_to_write_it() {
+        for list in ["nats://joe:hunter,2@host", "joe:hunter,2@host", "a,nats://joe:hunter,2@b,c"] {
+            let error = ServerUrl::parse_list(list).unwrap_err().to_string();
+            assert!(error.contains("%2C") && !error.contains("hunter"), "{error}");
+        }
+        let coded = ServerUrl::parse_list("nats://joe:hunter%2C2@host").unwrap();
+        let Some(UserInfo::UserPassword { password, .. }) = coded[0].user_info() else { panic!() };
+        assert_eq!(password, "hunter,2");
     }
 
     #[test]

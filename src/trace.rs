@@ -99,6 +99,15 @@ pub enum TraceStepKind {
         /// The server's end of it.
         peer: Option<SocketAddr>,
     },
+    /// The TLS handshake is over: from here on everything is encrypted. What it took is the time
+    /// since the step before.
+    TlsEstablished {
+        /// The name or address that the server's certificate was verified against, unless the
+        /// options say that it need not be.
+        name: String,
+    },
+    /// The server has agreed to speak WebSocket. What it took is the time since the step before.
+    WebSocketUpgraded,
     /// The server has said what it is.
     InfoReceived,
     /// CONNECT and PING have been written.
@@ -128,6 +137,8 @@ impl fmt::Display for TraceStepKind {
                 write!(f, "connected from {local} to {peer}")
             }
             Self::Connected { .. } => f.write_str("connected"),
+            Self::TlsEstablished { name } => write!(f, "TLS established with '{name}'"),
+            Self::WebSocketUpgraded => f.write_str("WebSocket upgraded"),
             Self::InfoReceived => f.write_str("INFO received"),
             Self::ConnectSent => f.write_str("CONNECT sent"),
             Self::PongReceived => f.write_str("PONG received"),

@@ -126,7 +126,8 @@ impl Challenge {
         })
     }
 
-    /// Whether the server says that it takes nobody without credentials.
+    /// Whether the server says that it takes nobody without credentials. Where TLS began behind
+    /// INFO, which is in clear, it is taken for granted: nobody on the way can make us be nobody.
     pub fn auth_required(&self) -> bool {
         self.auth_required
     }

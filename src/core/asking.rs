@@ -1,11 +1,11 @@
 //! Asking the program's code, or a file, for what an attempt needs, where the answer may take its
-//! time: who we are, and a transport.
+//! time: who we are, a transport, and the certificates for TLS.
 //!
-//! It cannot be cut off, so it runs on a thread of its own, `nats-N-creds` or `nats-N-connect`,
-//! which belongs to the connection and is left behind when the attempt's deadline passes. There is
-//! never more than one of each: a later attempt waits for the end of the call that an earlier one
-//! left behind, throws its answer away, for it may be out of date and belongs to another attempt,
-//! and asks again.
+//! It cannot be cut off, so it runs on a thread of its own, `nats-N-creds`, `nats-N-connect` or
+//! `nats-N-tls`, which belongs to the connection and is left behind when the attempt's deadline
+//! passes. There is never more than one of each: a later attempt waits for the end of the call that
+//! an earlier one left behind, throws its answer away, for it may be out of date and belongs to
+//! another attempt, and asks again.
 //!
 //! Only the reader thread calls `ask`. The asking thread holds nothing but the slot for its answer.
 
@@ -37,6 +37,13 @@ pub(super) const CONNECTOR: Words = Words {
     late: "the connector did not connect within the connect time-out",
     earlier: "an earlier call to the connector still runs",
     panicked: "the connector panicked",
+};
+
+/// Of the files for TLS.
+pub(super) const CERTIFICATES: Words = Words {
+    late: "the files with certificates and keys were not read within the connect time-out",
+    earlier: "the files with certificates and keys are still being read for an earlier attempt",
+    panicked: "reading the certificates panicked",
 };
 
 /// The call under way, or left behind.

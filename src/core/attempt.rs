@@ -44,9 +44,9 @@ pub(super) fn attempt(
     if let TlsStep::Refuse(reason) = tls_policy(wish, None) {
         return Err(Error::new(ErrorKind::Tls, reason));
     }
-    // A certificate that cannot be read fails the attempt before the server hears of it.
-    let prepared = if wish.wanted() { Some(core.config.tls.prepare()?) } else { None };
     let deadline = attempt_deadline(core, until);
+    // A certificate that cannot be read fails the attempt before the server hears of it.
+    let prepared = if wish.wanted() { Some(prepare_tls(core, deadline)?) } else { None };
     let stream = dial(core, url, deadline, trace)?;
     core.cancel.watch(Some(Arc::clone(&stream)));
     let socket = Arc::clone(&stream);
@@ -62,6 +62,18 @@ pub(super) fn attempt(
 pub(super) fn attempt_deadline(core: &Core, until: Option<Instant>) -> Instant {
     let deadline = clock::after(core.config.connect_timeout);
     until.map_or(deadline, |until| until.min(deadline))
+}
+
+/// Reads what the options say about TLS: files on a thread that may be left behind, for a file
+/// system may have gone away.
+fn prepare_tls(core: &Core, deadline: Instant) -> Result<PreparedTls> {
+    if !core.config.tls.has_files() {
+        return core.config.tls.prepare();
+    }
+    let settings = core.config.tls.clone();
+    let name = core.thread_name("tls");
+    let start = |body| core.threads.start(name, core.id, Runs::Program, body);
+    core.preparing.ask(deadline, &core.cancel, start, move || settings.prepare())
 }
 
 /// A stream to the server, or to whatever the program's connector puts in its place.
@@ -120,6 +132,7 @@ impl Attempt<'_> {
         if self.url.is_websocket() {
             let settings = &self.core.config.websocket;
             self.stream = upgrade(settings, self.stream, self.url, self.deadline)?;
+            self.trace.step(|| TraceStepKind::WebSocketUpgraded);
         }
         let mut parser = Parser::new(self.core.config.limits);
         let mut handshake = Handshake::new();
@@ -177,12 +190,14 @@ impl Attempt<'_> {
     fn begin_tls(&mut self) -> Result<()> {
         let prepared = match self.prepared.take() {
             Some(prepared) => prepared,
-            // The server requires it, and nobody here had asked for it.
+            // The server requires it, and nobody here had asked for it: so there are no files.
             None => self.core.config.tls.prepare()?,
         };
         let socket = Arc::clone(&self.stream);
         self.stream = secure(&prepared, socket, self.url.tls_name(), self.deadline)?;
         self.tls = true;
+        let name = || self.url.tls_name().to_owned();
+        self.trace.step(|| TraceStepKind::TlsEstablished { name: name() });
         Ok(())
     }
 

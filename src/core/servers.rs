@@ -417,6 +417,8 @@ fn is_peer(url: &ServerUrl, peer: Option<SocketAddr>) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::error::ErrorKind;
     use crate::server_error::ServerError;
@@ -473,6 +475,47 @@ mod tests {
             use Pause::{Jitter, Pass};
             assert_eq!(pauses, [Pass(0), Jitter, Pass(1)]);
         }
+    }
+
+    #[test]
+    fn a_thousand_clients_of_a_dead_cluster_do_not_come_at_once() {
+        // In milliseconds, with the defaults: a jitter of a second, a wait of two.
+        let (clients, until) = (1_000_u64, 60_000);
+        let (mut attempts, mut first) = (Vec::new(), BTreeMap::new());
+        for client in 1..=clients {
+            let mut state = client.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let mut draw = || {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                state
+            };
+            let mut pool = pool("a,b,c", None);
+            pool.policy.keep_order = false;
+            pool.begin_outage(None, &mut draw);
+            let mut at = 0;
+            while at < until {
+                let (pause, next) = attempt(&mut pool).expect("no server is given up");
+                at += match pause {
+                    Pause::None => 0,
+                    Pause::Jitter => draw() % 1_000,
+                    Pause::Pass(_) => 2_000 + draw() % 1_000,
+                };
+                if pause == Pause::None {
+                    *first.entry(next.url.host().to_owned()).or_default() += 1;
+                }
+                pool.failed(&next.url, &refused());
+                attempts.push(at);
+            }
+        }
+        assert!(first.values().all(|count: &u64| *count < clients * 2 / 5), "{first:?}");
+        assert!(attempts.len() as u64 <= clients * until / 1_000, "more than one in a second");
+        attempts.sort_unstable();
+        attempts.drain(..attempts.partition_point(|at| *at < 1_000));
+        let within = |begin: usize, at: u64| attempts.partition_point(|one| *one < at) - begin;
+        let fullest = attempts.iter().enumerate().map(|(begin, at)| within(begin, at + 100)).max();
+        // Where three rounds overlap 15 % are to be expected; the rest is the scatter of chance.
+        assert!(fullest.is_some_and(|most| most <= 220), "within 100 ms: {fullest:?}");
     }
 
     #[test]
@@ -576,7 +619,7 @@ mod tests {
         };
         let urls = ServerUrl::parse_list("a,b,c").expect("urls");
         let mut pool = Pool::new(urls, policy, &mut random);
-        let mut firsts = std::collections::BTreeMap::new();
+        let mut firsts = BTreeMap::new();
         for _ in 0..300 {
             pool.succeeded(&url("a"));
             pool.begin_outage(None, &mut random);

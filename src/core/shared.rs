@@ -9,7 +9,7 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
-use super::asking::{Asking, CONNECTOR, CREDENTIALS};
+use super::asking::{Asking, CERTIFICATES, CONNECTOR, CREDENTIALS};
 use super::choice::{Deciders, PoolServer};
 use super::config::Config;
 use super::events::Hub;
@@ -29,7 +29,7 @@ use crate::server_url::ServerUrl;
 use crate::statistics::{Counters, Statistics};
 use crate::subscriptions::{Inbox, Registry, Requests};
 use crate::sync::{self, Arc, Condvar, Mutex, MutexGuard, Rank, Weak, current_owner};
-use crate::transport::{Cancel, Dial, Stream};
+use crate::transport::{Cancel, Dial, PreparedTls, Stream};
 
 /// One connection.
 pub(crate) struct Core {
@@ -45,6 +45,8 @@ pub(crate) struct Core {
     pub(super) asking: Asking<Login>,
     /// The call to the connector of the program, while there is one.
     pub(super) connecting: Asking<Arc<dyn Stream>>,
+    /// The reading of files for TLS, while it lasts.
+    pub(super) preparing: Asking<PreparedTls>,
     pub(super) life: Mutex<Life>,
     /// Anything in `life` changed.
     pub(super) changed: Condvar,
@@ -84,6 +86,7 @@ impl Core {
             cancel: Arc::new(Cancel::new()),
             asking: Asking::new(CREDENTIALS),
             connecting: Asking::new(CONNECTOR),
+            preparing: Asking::new(CERTIFICATES),
             life: Mutex::new(Rank::Life, Life::new(pool, random)),
             changed: Condvar::new(),
             registry: Registry::new(),

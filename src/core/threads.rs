@@ -3,8 +3,8 @@
 //! `reader` and `flusher` do not run code of the program (but for the callbacks that the reader
 //! asks in an outage, and a transport of the program); `callback`, the dispatchers and the
 //! short-lived `creds` and `connect` do, so the first two end soon after they are told to, the
-//! others when the program's code returns. Only threads that have ended are joined, so a join never
-//! waits.
+//! others when the program's code returns. The short-lived `tls` reads files, and counts as one of
+//! those. Only threads that have ended are joined, so a join never waits.
 
 use std::thread::JoinHandle;
 use std::time::Instant;

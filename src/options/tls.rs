@@ -34,7 +34,8 @@ impl OptionsBuilder {
     /// Trusts the certificates in this PEM file too, besides the platform's; implies
     /// [`require_tls`](Self::require_tls). May be called more than once.
     ///
-    /// The file is read at each attempt to connect: one that cannot be read fails the attempt.
+    /// The file is read at each attempt to connect: one that cannot be read within the connect
+    /// time-out, or is larger than 16 MiB, fails the attempt.
     pub fn root_certificates_file(mut self, path: impl AsRef<Path>) -> Self {
         self.config.tls.roots.push(Pem::file(path));
         self
@@ -53,7 +54,8 @@ impl OptionsBuilder {
     /// (`openssl pkcs8 -topk8 -nocrypt` makes it of others).
     ///
     /// The files are read at each attempt to connect, so that a certificate can be renewed while
-    /// the program runs; one that cannot be read fails the attempt.
+    /// the program runs; one that cannot be read within the connect time-out, or is larger than
+    /// 16 MiB, fails the attempt.
     pub fn client_certificate_files(
         mut self,
         certificate: impl AsRef<Path>,

@@ -318,7 +318,7 @@ mod tests {
         let handshake = upgrade(b"").unwrap();
         let info = handshake.info();
         assert_eq!((info.server_id(), info.nonce()), ("A", Some("n")));
-        assert!(info.headers() && !info.lame_duck());
+        assert!(info.headers() && info.auth_required() && !info.lame_duck());
         assert!(info.connect_urls().is_empty());
         let mut handshake = upgrade(b"").unwrap();
         handshake.connect_sent();

@@ -79,7 +79,8 @@ impl ServerInfo {
         self.headers
     }
 
-    /// Whether a client must say who it is.
+    /// Whether a client must say who it is. Where TLS began behind INFO it is taken for granted
+    /// until the server says otherwise over TLS, as one from 2.12 on does.
     pub fn auth_required(&self) -> bool {
         self.auth_required
     }
@@ -151,19 +152,23 @@ impl ServerInfo {
     }
 
     /// Forgets what was said before TLS and could lead us astray, should another than the server
-    /// have said it: addresses, that the server leaves, a limit below the usual one, and that it
-    /// knows no headers. A server from 2.12 on says all of it again over TLS.
+    /// have said it: addresses, that the server leaves, a limit below the usual one, that it knows
+    /// no headers, and that it lets everybody in. A server from 2.12 on says all of it again over
+    /// TLS.
     ///
-    /// That limits and headers are not just forgotten is for servers before that. Whoever may
-    /// change INFO can cut the connection too, but must not reach into the session that begins
-    /// behind it: with "no headers" the server would take the headers off every message of it.
-    /// Every server since 2.2 knows them; one before does not read that part of CONNECT.
+    /// That this is not just forgotten is for servers before that. Whoever may change INFO can cut
+    /// the connection too, but must not reach into the session that begins behind it: with "no
+    /// headers" the server would take the headers off every message of it, and with "everybody, and
+    /// no nonce" we would be nobody there, or the user whom the server takes nobody for. Every
+    /// server since 2.2 knows headers; one before does not read that part of CONNECT.
     ///
-    /// The nonce is kept, for it is said only once: a false one makes the login fail, no more.
+    /// The nonce is kept, for it is said only once. With a false one the login fails, which the
+    /// server then says over TLS: that counts as a refusal like any other.
     pub(crate) fn forget_unproven(&mut self) {
         self.connect_urls.clear();
         self.lame_duck = false;
         self.headers = true;
+        self.auth_required = true;
         if self.max_payload != 0 {
             self.max_payload = self.max_payload.max(USUAL_MAX_PAYLOAD);
         }

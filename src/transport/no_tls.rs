@@ -31,6 +31,10 @@ impl TlsSettings {
         Ok(())
     }
 
+    pub(crate) fn has_files(&self) -> bool {
+        false
+    }
+
     pub(crate) fn prepare(&self) -> Result<PreparedTls> {
         Err(missing())
     }

@@ -1,10 +1,11 @@
 //! Who we say we are, as it stands on the wire, and who is asked for it.
 
+#[cfg(unix)]
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-#[cfg(unix)]
-use std::{fs, path::Path, process::Command};
+use std::{fs, path::Path};
 
 use nats_blocking::testing::{Happening, Recorder};
 use nats_blocking::{
@@ -122,6 +123,102 @@ fn connect_has_exactly_the_fields_of_each_way() {
         golden(&user, &jwt, &["jwt"], |it| {
             it.credentials_source(move |_: &Challenge| Ok(Login::new().bearer_jwt(&bearer)))
         });
+    });
+}
+
+/// The keys beside those of every CONNECT, of the one that goes to this URL and comes from these
+/// options.
+fn keys_at(scheme: &str, set: impl FnOnce(OptionsBuilder) -> OptionsBuilder) -> String {
+    let server = ScriptedServer::once(asking());
+    let url = server.url().replace("nats://", scheme);
+    let connection = set(quick(url)).connect().unwrap();
+    let line = server.connection(0, LIMIT).wait_line("CONNECT ", LIMIT);
+    connection.close();
+    let connect = serde_json::from_str(line.strip_prefix("CONNECT ").unwrap()).unwrap();
+    credentials_of(&connect).join(" ")
+}
+
+#[test]
+fn what_urls_files_properties_and_a_name_say_has_the_same_fields() {
+    within(LIMIT * 6, "golden elsewhere", || {
+        let (account, user) = (Account::new(), Key::user());
+        let jwt = account.user_jwt(&user, None);
+        let files = [("creds", creds(&jwt, &user.seed())), ("nk", user.seed())];
+        let files = files.map(|(name, text)| {
+            let name = format!("golden-{}.{name}", std::process::id());
+            let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+            fs::write(&path, text).unwrap();
+            path
+        });
+        let [creds_file, seed_file] = &files;
+        let pairs = |pairs: &'static [(&str, &str)]| {
+            move |it: OptionsBuilder| it.property_pairs(pairs.iter().copied()).unwrap()
+        };
+        let (both, token) = (&[("username", "u"), ("password", "p")], &[("token", "t")]);
+        let source = |make: fn() -> Login| {
+            move |it: OptionsBuilder| it.credentials_source(move |_: &Challenge| Ok(make()))
+        };
+        let plain = "nats://";
+        for (keys, found) in [
+            ("pass user", keys_at("nats://u:p@", |it| it)),
+            ("pass user", keys_at("nats://u:@", |it| it)),
+            ("auth_token", keys_at("nats://t@", |it| it)),
+            // The URL wins over all that the options say.
+            ("auth_token", keys_at("nats://t@", |it| it.credentials_file(creds_file))),
+            ("pass user", keys_at("nats://u:p@", |it| it.token("t"))),
+            ("jwt sig", keys_at(plain, |it| it.credentials_file(creds_file))),
+            ("auth_token jwt sig", keys_at(plain, |it| it.credentials_file(creds_file).token("t"))),
+            ("nkey sig", keys_at(plain, |it| it.nkey_file(seed_file))),
+            ("pass user", keys_at(plain, pairs(both))),
+            ("auth_token", keys_at(plain, pairs(token))),
+            ("", keys_at(plain, source(Login::new))),
+            ("pass user", keys_at(plain, source(|| Login::new().user_and_password("u", "p")))),
+            ("auth_token", keys_at(plain, source(|| Login::new().token("t")))),
+            ("name", keys_at(plain, |it| it.name("n"))),
+            ("auth_token name", keys_at(plain, |it| it.name("n").token("t"))),
+        ] {
+            assert_eq!(found, keys);
+        }
+        for path in files {
+            fs::remove_file(path).unwrap();
+        }
+    });
+}
+
+#[test]
+fn connect_has_exactly_the_fields_of_a_url_and_of_a_file() {
+    within(LIMIT * 6, "golden files", || {
+        let (account, user) = (Account::new(), Key::user());
+        let jwt = account.user_jwt(&user, None);
+        let file = |name: &str, text: String| {
+            let name = format!("authorization-{}-{name}", std::process::id());
+            let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+            fs::write(&path, text).unwrap();
+            path
+        };
+        let nkey = file("nkey", user.seed());
+        let both = file("creds", creds(&jwt, &user.seed()));
+        golden(&user, &jwt, &["nkey", "sig"], |it| it.nkey_file(&nkey));
+        golden(&user, &jwt, &["jwt", "sig"], |it| it.credentials_file(&both));
+        let all = ["jwt", "pass", "sig", "user"];
+        golden(&user, &jwt, &all, |it| it.credentials_file(&both).user_and_password("u", "p"));
+        golden(&user, &jwt, &["name"], |it| it.name("n"));
+        for (in_url, keys) in
+            [("u:p", &["pass", "user"][..]), ("t", &["auth_token"]), (":p", &["pass", "user"])]
+        {
+            let server = ScriptedServer::once(asking());
+            let url = server.url().replace("nats://", &format!("nats://{in_url}@"));
+            // What the options say is for servers whose URL says nothing.
+            let connection = quick(url).credentials(creds(&jwt, &user.seed())).connect().unwrap();
+            let line = server.connection(0, LIMIT).wait_line("CONNECT ", LIMIT);
+            connection.close();
+            let connect: Value =
+                serde_json::from_str(line.strip_prefix("CONNECT ").unwrap()).unwrap();
+            assert_eq!(credentials_of(&connect), keys, "{in_url}");
+        }
+        for path in [nkey, both] {
+            fs::remove_file(path).unwrap();
+        }
     });
 }
 
@@ -349,6 +446,52 @@ fn a_credentials_file_that_cannot_be_read_to_its_end_costs_the_connect_timeout()
         // The reading end is held by the call that was left behind; this lets it end.
         drop(fs::OpenOptions::new().write(true).open(&path).unwrap());
         fs::remove_file(&path).unwrap();
+    });
+}
+
+#[test]
+fn a_hostile_credentials_file_fails_the_attempt_soon_and_nothing_of_it_is_said_or_shown() {
+    within(LIMIT * 6, "hostile files", || {
+        let seed = Key::user().seed();
+        let name = format!("authorization-{}-hostile", std::process::id());
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        // Claims that are nested to any depth: base64 of `[[[`.
+        let deep = format!("hush.{}.hush", "W1tb".repeat(60_000));
+        let files: [Vec<u8>; 10] = [
+            Vec::new(),
+            vec![0; 4_096],
+            b"\xff\xfehush".to_vec(),
+            vec![b'-'; 1 << 20],
+            b"-----BEGIN NATS USER JWT-----\n".repeat(30_000),
+            b"-----BEGIN NATS USER JWT-----\n------END NATS USER JWT------\n".repeat(15_000),
+            creds(&deep, &seed).into_bytes(),
+            creds(&".".repeat(900_000), &seed).into_bytes(),
+            creds("hush\0.hush\r\n.hush", &seed).into_bytes(),
+            creds("hush.hush.hush", "hush\"\r\nPUB x 0\r\n").into_bytes(),
+        ];
+        let fails = |path: &Path| {
+            let server = ScriptedServer::once(asking());
+            let started = Instant::now();
+            let error = quick(server.url()).credentials_file(path).connect().unwrap_err();
+            assert!(started.elapsed() < LIMIT, "{:?}", started.elapsed());
+            let cause = error.attempts()[0].cause();
+            assert_eq!(cause.kind(), ErrorKind::Credentials, "{cause}");
+            let shown = format!("{error} {error:?}");
+            assert!(shown.contains(&*path.to_string_lossy()), "{shown}");
+            assert!(shown.len() < 2_000 && !shown.contains("hush"), "{shown}");
+            assert!(!shown.contains(&seed[..8]), "{shown}");
+            assert!(server.connection(0, LIMIT).received().is_empty());
+        };
+        for text in files {
+            fs::write(&path, text).unwrap();
+            fails(&path);
+        }
+        fs::remove_file(&path).unwrap();
+        fails(Path::new(env!("CARGO_TARGET_TMPDIR")));
+        #[cfg(target_os = "linux")]
+        for endless in ["/dev/zero", "/dev/null"] {
+            fails(Path::new(endless));
+        }
     });
 }
 

@@ -28,6 +28,8 @@ mod exact_limits;
 mod examples;
 #[cfg(feature = "testing")]
 mod faults;
+#[cfg(all(feature = "tls", feature = "websocket"))]
+mod floods;
 mod handshake;
 mod hostile;
 
@@ -55,6 +57,12 @@ mod support;
 mod tidy;
 #[cfg(feature = "tls")]
 mod tls;
+#[cfg(feature = "tls")]
+mod tls_bits;
+#[cfg(feature = "tls")]
+mod tls_cells;
+#[cfg(all(unix, feature = "tls"))]
+mod tls_files;
 #[cfg(feature = "tls")]
 mod tls_throughput;
 mod torn;

@@ -16,24 +16,24 @@ use nats_blocking::{ConnectionEventKind as Kind, ErrorKind, Options};
 use crate::support::own_process::in_small_process;
 use crate::support::ports;
 
-const LIMIT: Duration = Duration::from_secs(20);
+pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 /// What the peak may grow by: far less than what is announced or sent.
-const MOST: u64 = 8 << 20;
+pub(crate) const MOST: u64 = 8 << 20;
 /// What each process here may reserve, with stacks and arenas of threads: far less than 2 GiB.
-const ADDRESSES: u64 = 512 << 20;
+pub(crate) const ADDRESSES: u64 = 512 << 20;
 
 /// The most memory that this process has used so far, in bytes. The kernel counts it roughly, so
 /// it may even seem to fall.
-struct Peak(u64);
+pub(crate) struct Peak(u64);
 
 impl Peak {
-    fn now() -> Self {
+    pub(crate) fn now() -> Self {
         let status = fs::read_to_string("/proc/self/status").unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
         Self(line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024)
     }
 
-    fn check_growth(&self, most: u64) {
+    pub(crate) fn check_growth(&self, most: u64) {
         let grown = Self::now().0.saturating_sub(self.0);
         assert!(grown < most, "the memory grew by {} KiB, at most {}", grown >> 10, most >> 10);
     }

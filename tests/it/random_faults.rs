@@ -4,7 +4,7 @@
 //!
 //! Each seed is a server, a connection and at least twenty faults drawn from [`FAULTS`]. A run
 //! takes 200 seeds that nobody has seen before; one that fails is printed, and `SEED=n` runs it
-//! alone.
+//! alone. Some of them run over TLS too, with faults of the line under it from `on_the_line`.
 
 use std::env;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -38,6 +38,7 @@ struct Stage {
     seed: Seed,
     server: Server,
     others: Vec<Server>,
+    line: Line,
     connection: Connection,
     recorder: Recorder,
     /// The beginning of the names of the connection's threads.
@@ -49,6 +50,55 @@ struct Stage {
     /// A second refusal may end the connection.
     mortal: bool,
     drawn: Arc<Mutex<Vec<&'static str>>>,
+}
+
+/// What is between the connection and the servers.
+enum Line {
+    Plain,
+    #[cfg(feature = "tls")]
+    Tls(on_the_line::TlsLine),
+}
+
+impl Line {
+    /// Where the server can be reached, as a server says it.
+    fn address(&self, server: &Server) -> String {
+        match self {
+            Self::Plain => format!("127.0.0.1:{}", server.port()),
+            #[cfg(feature = "tls")]
+            Self::Tls(line) => line.address(server),
+        }
+    }
+
+    /// The same for the program.
+    fn url(&self, server: &Server) -> String {
+        let scheme = if matches!(self, Self::Plain) { "nats" } else { "tls" };
+        format!("{scheme}://{}", self.address(server))
+    }
+
+    fn options(&self, options: OptionsBuilder) -> OptionsBuilder {
+        match self {
+            Self::Plain => options,
+            #[cfg(feature = "tls")]
+            Self::Tls(line) => line.options(options),
+        }
+    }
+
+    fn relieve(&self) {
+        match self {
+            Self::Plain => {}
+            #[cfg(feature = "tls")]
+            Self::Tls(line) => line.proxy.calm(),
+        }
+    }
+
+    /// Does something to the bytes themselves.
+    fn disturb(&self, seed: &mut Seed) -> Option<&'static str> {
+        match self {
+            Self::Plain => None,
+            #[cfg(feature = "tls")]
+            Self::Tls(line) => Some(line.disturb(seed)),
+        }
+    }
 }
 
 type Fault = (&'static str, fn(&mut Stage));
@@ -71,8 +121,7 @@ const FAULTS: &[Fault] = &[
     ("error and close", |stage| stage.server.send_error_and_close(stage.seed.pick::<&str>(TEXTS))),
     ("announce servers", |stage| {
         let all = [&stage.server, &stage.others[0], &stage.others[1]];
-        let urls: Vec<String> =
-            all.iter().map(|server| format!("127.0.0.1:{}", server.port())).collect();
+        let urls: Vec<String> = all.iter().map(|server| stage.line.address(server)).collect();
         let some: Vec<&str> = urls.iter().map(String::as_str).collect();
         let count = stage.seed.below(4) as usize;
         stage.server.announce_servers(&some[..count]);
@@ -93,7 +142,8 @@ const FAULTS: &[Fault] = &[
     ("another pool", |stage| {
         let all = [&stage.server, &stage.others[0], &stage.others[1]];
         let count = stage.seed.below(4) as usize;
-        let urls: Vec<String> = all.iter().take(count).map(|server| server.url()).collect();
+        let urls: Vec<String> =
+            all.iter().take(count).map(|server| stage.line.url(server)).collect();
         drop(stage.connection.set_server_pool(urls));
         drop(stage.connection.server_pool());
     }),
@@ -190,16 +240,20 @@ const RAW: &[&str] = &[
     "HMSG s.1 1 4 4\r\nodd!\r\n",
 ];
 
-fn options(seed: &mut Seed, server: &Server, mortal: bool) -> OptionsBuilder {
+fn options(seed: &mut Seed, line: &Line, server: &Server, mortal: bool) -> OptionsBuilder {
     let millis = Duration::from_millis;
+    let connect_timeout = millis(seed.within(60..200));
+    let (wait, jitter) = (millis(seed.within(1..5)), millis(seed.below(3)));
     let mut options = Options::builder()
-        .server(server.url())
-        .connect_timeout(millis(seed.within(60..200)))
+        .server(line.url(server))
+        .connect_timeout(connect_timeout)
         .close_timeout(Duration::from_secs(2))
-        .reconnect_wait(millis(seed.within(1..5)))
-        .reconnect_jitter(millis(seed.below(3)))
+        .reconnect_wait(wait)
+        .reconnect_jitter(jitter)
+        .reconnect_jitter_tls(jitter)
         .ping_interval(millis(seed.within(20..60)))
         .max_pings_out(seed.within(1..3) as u32);
+    options = line.options(options);
     if !mortal {
         options = options.ignore_authorization_abort();
     }
@@ -283,17 +337,18 @@ fn meddle(number: u64) -> impl Fn(&Connection, &ConnectionEvent) + Send + Sync {
 }
 
 impl Stage {
-    fn new(number: u64) -> Self {
+    fn new(number: u64, line: impl FnOnce(&Server, &[Server]) -> Line) -> Self {
         let mut seed = Seed::new(number);
         let server = Server::start().unwrap();
         let others = vec![Server::start().unwrap(), Server::start().unwrap()];
+        let line = line(&server, &others);
         let mortal = seed.chance(1, 4);
         let name = Arc::new(Mutex::new(String::new()));
         // The time-outs are short, so on a busy machine the first connect may need another try.
         let connected = poll(LONG, || {
             let recorder = Recorder::new();
             let seen = name.clone();
-            let options = options(&mut seed, &server, mortal)
+            let options = options(&mut seed, &line, &server, mortal)
                 .connection_listener(recorder.clone())
                 .error_listener(recorder.clone())
                 .on_connected(move |_, _| {
@@ -320,6 +375,7 @@ impl Stage {
             seed,
             server,
             others,
+            line,
             connection,
             recorder,
             subscriptions: Vec::new(),
@@ -335,10 +391,12 @@ impl Stage {
         self.server.refuse_connections(false).unwrap();
         self.server.go_silent(false);
         self.server.pause_pongs(false);
+        self.line.relieve();
     }
 
     /// All faults are over: the connection comes back, and what it holds works.
     fn heal(&self) {
+        self.line.relieve();
         for other in &self.others {
             other.stop();
         }
@@ -385,7 +443,7 @@ impl Stage {
         let is_closed =
             |happening: &Happening| matches!(happening.event_kind(), Some(Kind::Closed { .. }));
         recorder.wait_for(LONG, is_closed).unwrap();
-        drop((self.server, self.others));
+        drop((self.line, self.server, self.others));
         assert!(weak.upgrade().is_none());
         Ended { recorder, threads, events, listeners }
     }
@@ -461,8 +519,12 @@ fn bystander(stage: &Stage, stop: &Arc<AtomicBool>) -> thread::JoinHandle<()> {
     thread::Builder::new().name("bystander".to_owned()).spawn(body).unwrap()
 }
 
-fn run(number: u64, drawn: &Arc<Mutex<Vec<&'static str>>>) -> Statistics {
-    let mut stage = Stage::new(number);
+fn run(
+    number: u64,
+    drawn: &Arc<Mutex<Vec<&'static str>>>,
+    line: impl FnOnce(&Server, &[Server]) -> Line,
+) -> Statistics {
+    let mut stage = Stage::new(number, line);
     stage.drawn = drawn.clone();
     let stop = Arc::new(AtomicBool::new(false));
     let by = bystander(&stage, &stop);
@@ -470,6 +532,9 @@ fn run(number: u64, drawn: &Arc<Mutex<Vec<&'static str>>>) -> Statistics {
         let (name, fault) = *stage.seed.pick(FAULTS);
         stage.drawn.lock().unwrap().push(name);
         fault(&mut stage);
+        if let Some(name) = stage.line.disturb(&mut stage.seed) {
+            stage.drawn.lock().unwrap().push(name);
+        }
         // Otherwise most faults would meet a connection that is down already.
         if stage.seed.chance(1, 2) {
             if stage.seed.chance(1, 2) {
@@ -498,6 +563,15 @@ fn the_events_keep_to_their_grammar_under_random_faults() {
 /// Runs so many seeds that nobody has seen before, or the one of `SEED`, and gives the figure.
 /// Panics if one of them fails.
 pub(crate) fn run_seeds(count: u64) -> String {
+    run_lives(count, AT_ONCE, |number, drawn| run(number, drawn, |_, _| Line::Plain))
+}
+
+/// The same for lives of any kind, so many of them at the same time.
+fn run_lives(
+    count: u64,
+    at_once: usize,
+    run: impl Fn(u64, &Arc<Mutex<Vec<&'static str>>>) -> Statistics + Clone + Send + Sync + 'static,
+) -> String {
     let seeds: Vec<u64> = match env::var("SEED") {
         Ok(_) => vec![Seed::from_env_or(0).number()],
         Err(_) => {
@@ -508,11 +582,12 @@ pub(crate) fn run_seeds(count: u64) -> String {
     let (next, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     let reconnects = AtomicU64::new(0);
     thread::scope(|scope| {
-        for _ in 0..AT_ONCE {
+        for _ in 0..at_once {
             scope.spawn(|| {
                 while let Some(&number) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let drawn: Arc<Mutex<Vec<&'static str>>> = Arc::default();
                     let draws = drawn.clone();
+                    let run = run.clone();
                     let body = move || run(number, &draws);
                     let outcome = catch_unwind(AssertUnwindSafe(|| {
                         within(MUST_END, &format!("seed {number}"), body)
@@ -543,4 +618,131 @@ pub(crate) fn run_seeds(count: u64) -> String {
     );
     let first = seeds.first().unwrap_or(&0);
     format!("{} lives from seed {first} on, {reconnects} reconnects", seeds.len())
+}
+
+/// TLS, and a line under it that loses, delays and changes bytes.
+#[cfg(feature = "tls")]
+pub(crate) mod on_the_line {
+    use std::net::SocketAddr;
+
+    use native_tls::TlsAcceptor;
+
+    use super::*;
+    use crate::support::certificates::Authority;
+    use crate::support::faults::{Cut, Faults};
+    use crate::support::proxy::{Proxy, Way};
+    use crate::support::tls_front::TlsFront;
+    use crate::support::tls_peer::acceptor;
+
+    pub(super) struct TlsLine {
+        /// In front of the first front.
+        pub(super) proxy: Proxy,
+        /// With the port of the server behind each.
+        fronts: Vec<(u16, TlsFront)>,
+        authority: Arc<Authority>,
+        first: bool,
+    }
+
+    impl TlsLine {
+        fn new(
+            authority: &Arc<Authority>,
+            acceptor: &Arc<TlsAcceptor>,
+            number: u64,
+            servers: &[&Server],
+        ) -> Self {
+            let first = number % 2 == 0;
+            let front =
+                |server: &&Server| (server.port(), TlsFront::start(acceptor, server.port(), first));
+            let fronts: Vec<(u16, TlsFront)> = servers.iter().map(front).collect();
+            let proxy = Proxy::start(fronts[0].1.address(), number);
+            Self { proxy, fronts, authority: Arc::clone(authority), first }
+        }
+
+        pub(super) fn address(&self, server: &Server) -> String {
+            if server.port() == self.fronts[0].0 {
+                return format!("127.0.0.1:{}", self.proxy.port());
+            }
+            let of = |(port, front): &(u16, TlsFront)| {
+                (*port == server.port()).then_some(front.address())
+            };
+            let address: SocketAddr = self.fronts.iter().find_map(of).unwrap();
+            address.to_string()
+        }
+
+        pub(super) fn options(&self, options: OptionsBuilder) -> OptionsBuilder {
+            // A handshake takes its time where many run at once.
+            let options = options
+                .root_certificates_file(&self.authority.file)
+                .connect_timeout(Duration::from_secs(2));
+            if self.first { options.tls_first() } else { options }
+        }
+
+        /// Now and then.
+        pub(super) fn disturb(&self, seed: &mut Seed) -> &'static str {
+            let way = if seed.chance(1, 2) { Way::ToServer } else { Way::ToClient };
+            let how = if seed.chance(1, 2) { Cut::Close } else { Cut::Reset };
+            let at = seed.below(6_000);
+            let none = Faults::default();
+            match seed.below(16) {
+                0 | 1 => {
+                    self.proxy.set(way, Faults { flip_at: Some(at), ..none });
+                    "(a turned bit)"
+                }
+                2 => {
+                    self.proxy.set(way, Faults::cut_after(at, how));
+                    "(an end in the middle)"
+                }
+                3 => {
+                    self.proxy.cut(how);
+                    "(a cut)"
+                }
+                4 => {
+                    self.proxy.set(way, Faults { slice: Some(1), ..none });
+                    "(single bytes)"
+                }
+                5 => {
+                    let delay = Duration::from_millis(seed.within(1..5));
+                    self.proxy.set(way, Faults { delay, jitter: delay, ..none });
+                    "(delay)"
+                }
+                6 => {
+                    self.proxy.set(way, Faults { held: true, ..none });
+                    "(held)"
+                }
+                7 => {
+                    self.proxy.set(way, Faults::swallowed());
+                    "(swallowed)"
+                }
+                8 => {
+                    self.proxy.half_close(way);
+                    "(half closed)"
+                }
+                9 => {
+                    self.proxy.refuse(true);
+                    "(refused)"
+                }
+                _ => {
+                    self.proxy.calm();
+                    "(calm)"
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_events_keep_to_their_grammar_under_random_faults_over_tls() {
+        println!("{}", run_seeds(60));
+    }
+
+    /// Runs so many seeds over TLS; fewer at the same time, for each costs many handshakes.
+    pub(crate) fn run_seeds(count: u64) -> String {
+        let authority = Arc::new(Authority::new());
+        let acceptor = Arc::new(acceptor(&authority, &authority.server(), None));
+        run_lives(count, AT_ONCE / 2, move |number, drawn| {
+            run(number, drawn, |server, others| {
+                let all = [server, &others[0], &others[1]];
+                Line::Tls(TlsLine::new(&authority, &acceptor, number, &all))
+            })
+        })
+    }
 }

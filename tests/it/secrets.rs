@@ -216,6 +216,8 @@ fn no_secret_is_ever_shown() {
             let url = server.url().replace("nats://", &format!("nats://{token}@"));
             live(options.property_pairs([("url", url)]).unwrap());
         }
+        #[cfg(feature = "websocket")]
+        over_websocket();
         bad_properties();
         failed_connects();
         bad_urls();
@@ -232,6 +234,34 @@ fn no_secret_is_ever_shown() {
             }
         }
     });
+}
+
+/// The same lives in frames, whose request has secrets too; what the library for them logs is among
+/// what is shown.
+#[cfg(feature = "websocket")]
+fn over_websocket() {
+    use crate::support::ws_front;
+    let [user, password, token] = CANARIES;
+    let in_request = |options: OptionsBuilder| {
+        let pair = base64(format!("{user}:{password}.").as_bytes());
+        options
+            .websocket_header("Authorization", format!("Basic {pair}"))
+            .websocket_header("X-Token", token)
+    };
+    let in_urls = [user_info(user, password), format!("nats://{token}@")];
+    for info in in_urls {
+        let server = ScriptedServer::start(scripts(), Afterwards::Repeat);
+        let front = ws_front::start(server.port());
+        let info = info.replace("nats://", "ws://");
+        let url = format!("{info}{}/{token}/path?{user}={token}", front.address());
+        live(in_request(patient()).server(url));
+    }
+    for options in ways() {
+        let server = ScriptedServer::start(scripts(), Afterwards::Repeat);
+        let front = ws_front::start(server.port());
+        live(in_request(options).server(format!("ws://{}/?{token}", front.address())));
+    }
+    assert!(SHOWN.lock().unwrap().contains("tungstenite"), "its log is among what is shown");
 }
 
 fn properties(user: &str, password: &str) -> String {

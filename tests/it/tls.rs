@@ -210,6 +210,35 @@ fn addresses_and_limits_that_were_said_in_clear_are_not_believed() {
 }
 
 #[test]
+fn whoever_takes_the_nonce_from_info_cannot_make_us_log_in_as_nobody() {
+    use crate::support::jwt::Key;
+    within(LONG, "no nonce", || {
+        let authority = Authority::new();
+        let accept = acceptor(&authority, &authority.server(), None);
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let hear = heard.clone();
+        let peer = TlsPeer::start(move |_, mut stream| {
+            let in_clear = info("").replace(",\"nonce\":\"abc\"", ",\"auth_required\":false");
+            let _ = stream.write_all(in_clear.as_bytes());
+            if let Ok(mut tls) = accept.accept(stream) {
+                hear.lock().unwrap().extend(read_to_end(&mut tls));
+            }
+        });
+        let seed = Key::user().seed();
+        let nkey = Options::builder()
+            .server(peer.address())
+            .connect_timeout(LIMIT)
+            .root_certificates_file(&authority.file)
+            .nkey_seed(seed);
+        let error = cause(nkey);
+        assert_eq!(error.kind(), ErrorKind::Credentials, "{error}");
+        assert!(error.to_string().contains("nonce"), "{error}");
+        drop(peer);
+        assert!(heard.lock().unwrap().is_empty());
+    });
+}
+
+#[test]
 fn a_larger_limit_that_was_said_in_clear_counts_for_a_server_that_says_it_only_there() {
     within(LONG, "larger in clear", || {
         let authority = Authority::new();
@@ -364,7 +393,8 @@ fn pass_on(client: &TcpStream, upstream: SocketAddr, upwards: u64, downwards: u6
 
 #[test]
 fn a_connection_that_is_cut_at_any_byte_of_the_handshake_is_a_failed_attempt() {
-    within(LONG, "cut", || {
+    // Dozens of TLS handshakes, one after the other.
+    within(LONG * 3, "cut", || {
         let authority = Authority::new();
         let certificate = authority.server();
         let server = NatsServer::start(&Config::new().extra(&certificate.tls_block("")));

@@ -1,7 +1,7 @@
 //! Over WebSocket: the real server on its WebSocket port, and others that answer what they should
 //! not.
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::TcpStream;
 use std::time::Duration;
 
@@ -9,18 +9,18 @@ use nats_blocking::testing::Recorder;
 use nats_blocking::{
     ConnectionEventKind as Kind, ConnectionStatus, Error, ErrorKind, Options, OptionsBuilder,
 };
-use tungstenite::handshake::derive_accept_key;
 
 use crate::support::nats_server::{Config, NatsServer};
 use crate::support::ports;
 use crate::support::tls_peer::{TlsPeer, read_to_end};
 use crate::support::wait::Gate;
 use crate::support::watchdog::within;
+use crate::support::ws_front::{agree, client_frame, frame, request};
 
 /// For what takes milliseconds.
 const LIMIT: Duration = Duration::from_secs(20);
 const LONG: Duration = Duration::from_secs(120);
-const INFO: &str =
+pub(crate) const INFO: &str =
     "INFO {\"server_id\":\"S\",\"proto\":1,\"headers\":true,\"max_payload\":1048576}\r\n";
 
 fn options(url: &str) -> OptionsBuilder {
@@ -44,33 +44,6 @@ fn cause(options: OptionsBuilder) -> Error {
     let error = options.connect().unwrap_err();
     let [attempt] = error.attempts() else { panic!("{error}") };
     attempt.cause().clone()
-}
-
-/// Reads a request to its end.
-fn request(stream: &mut TcpStream) -> String {
-    let mut text = Vec::new();
-    let mut byte = [0];
-    while !text.ends_with(b"\r\n\r\n") && stream.read_exact(&mut byte).is_ok() {
-        text.push(byte[0]);
-    }
-    String::from_utf8(text).unwrap()
-}
-
-/// The good answer to it.
-fn agree(request: &str) -> String {
-    let key = request.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: ")).unwrap();
-    format!(
-        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Accept: {}\r\n\r\n",
-        derive_accept_key(key.as_bytes())
-    )
-}
-
-/// A frame as a server sends it.
-fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-    let length = u8::try_from(payload.len()).unwrap();
-    assert!(length < 126);
-    [&[first, length][..], payload].concat()
 }
 
 #[test]
@@ -321,29 +294,6 @@ fn the_request_has_the_headers_of_the_program_and_nothing_shows_their_values() {
     });
 }
 
-/// A frame of the client: its first byte and its payload. None at the end.
-fn client_frame(stream: &mut TcpStream) -> Option<(u8, Vec<u8>)> {
-    let mut head = [0; 2];
-    stream.read_exact(&mut head).ok()?;
-    assert!(head[1] & 0x80 != 0, "a client masks");
-    let length = match head[1] & 0x7F {
-        126 => {
-            let mut length = [0; 2];
-            stream.read_exact(&mut length).ok()?;
-            usize::from(u16::from_be_bytes(length))
-        }
-        127 => panic!("none so long is expected"),
-        length => usize::from(length),
-    };
-    let (mut mask, mut payload) = ([0; 4], vec![0; length]);
-    stream.read_exact(&mut mask).ok()?;
-    stream.read_exact(&mut payload).ok()?;
-    for (byte, mask) in payload.iter_mut().zip(mask.iter().cycle()) {
-        *byte ^= mask;
-    }
-    Some((head[0], payload))
-}
-
 #[test]
 fn a_ping_is_answered_at_once_and_close_says_farewell() {
     within(LONG, "control frames", || {
@@ -364,5 +314,50 @@ fn a_ping_is_answered_at_once_and_close_says_farewell() {
         connection.close();
         assert_eq!(receive.recv_timeout(LIMIT).unwrap(), (0x88, vec![3, 232]));
         assert!(receive.recv_timeout(LIMIT).is_err(), "nothing after it");
+    });
+}
+
+#[test]
+fn floods_of_pings_and_of_empty_frames_cost_nothing_and_are_read_through() {
+    within(LONG, "flood", || {
+        const COUNT: usize = 200_000;
+        let (send, receive) = std::sync::mpsc::channel();
+        let peer = TlsPeer::start(move |_, mut stream| {
+            let asked = request(&mut stream);
+            let info = [agree(&asked).as_bytes(), &frame(0x82, INFO.as_bytes())].concat();
+            stream.write_all(&info).unwrap();
+            while !client_frame(&mut stream).unwrap().1.ends_with(b"PING\r\n") {}
+            stream.write_all(&frame(0x82, b"PONG\r\n")).unwrap();
+            while !client_frame(&mut stream).unwrap().1.starts_with(b"SUB") {}
+            // Nothing of what the client answers is read meanwhile.
+            for flood in [frame(0x89, &[7; 120]), frame(0x8A, b"x"), frame(0x82, b"")] {
+                let many = flood.repeat(1_000);
+                for _ in 0..COUNT / 1_000 {
+                    stream.write_all(&many).unwrap();
+                }
+            }
+            // A message of parts with a ping between any two of them.
+            let mut parts = frame(0x02, b"");
+            for byte in b"MSG a 1 2\r\nhi\r\n" {
+                parts.extend([frame(0x89, b"?"), frame(0x00, &[*byte])].concat());
+            }
+            parts.extend(frame(0x80, b""));
+            stream.write_all(&parts).unwrap();
+            let mut answers = 0_usize;
+            while let Some((first, payload)) = client_frame(&mut stream) {
+                match first {
+                    0x8A => answers += 1,
+                    0x88 => break,
+                    _ => assert!(payload.starts_with(b"UNSUB") || payload.ends_with(b"\r\n")),
+                }
+            }
+            send.send(answers).unwrap();
+        });
+        let connection = options(&format!("ws://{}", peer.address())).connect().unwrap();
+        let subscription = connection.subscribe("a").unwrap();
+        assert_eq!(subscription.next_timeout(LIMIT * 2).unwrap().payload(), b"hi");
+        connection.close();
+        let answers = receive.recv_timeout(LIMIT).unwrap();
+        assert!((1..=COUNT + 20).contains(&answers), "{answers} answers");
     });
 }

@@ -150,7 +150,8 @@ pub(crate) fn panics(tier: Tier) -> String {
 /// Whatever happens to a connection, its events keep to their grammar.
 pub(crate) fn grammar(tier: Tier) -> String {
     let lives = random_faults::run_seeds(tier.choose(100, 2_000));
-    format!("{lives}: every event in its place, Closed once and last")
+    let over_tls = random_faults::on_the_line::run_seeds(tier.choose(20, 400));
+    format!("{lives}; over TLS {over_tls}: every event in its place, Closed once and last")
 }
 
 /// A listener sleeps for ten seconds while everything else happens.

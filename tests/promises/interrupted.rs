@@ -103,7 +103,8 @@ fn live_stopped(tier: Tier) -> String {
     }
     format!(
         "{rounds} times stopped for {:.1} s: replaced {} times where the server had kept the \
-         connection and {} times where it had not, never twice; then at most {:.1} % of a processor",
+         connection and {} times where it had not, never twice; then at most {:.1} % of a \
+         processor",
         length.as_secs_f64(),
         replaced[0],
         replaced[1],

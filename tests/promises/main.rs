@@ -206,7 +206,7 @@ const PROOFS: &[Proof] = &[
     },
     Proof {
         number: "F5",
-        promise: "a thousand clients that lose their servers do not all come at once",
+        promise: "many clients that lose their servers do not all come at once",
         run: attempts::no_storm,
         limits: [minutes(5), minutes(30)],
     },

@@ -1,7 +1,7 @@
 //! F6: names of servers that do not resolve, or late, or to something else each time.
 //!
-//! In a process of its own, whose look-ups go through `resolver.c`: the system's resolver is what is
-//! slow in a program, so it is the one that must be slow here.
+//! In a process of its own, whose look-ups go through `resolver.c`: in a program it is the system's
+//! resolver that is slow, so it must be slow here.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};

@@ -4,7 +4,8 @@
 //! there. Not here: when any of it is read.
 
 use std::fmt;
-use std::fs;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use native_tls::{Certificate, Identity, Protocol, TlsConnector};
@@ -12,6 +13,9 @@ use native_tls::{Certificate, Identity, Protocol, TlsConnector};
 use super::explain::explained;
 use super::pem::{Block, blocks};
 use crate::auth::Secret;
+
+/// The largest file that is read: no bundle of certificates is so long, and a device has no end.
+const LARGEST_FILE: u64 = 16 << 20;
 
 /// A version of TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -206,7 +210,14 @@ impl Pem {
         let bytes = match self {
             Self::Bytes(bytes, _) => bytes.clone(),
             Self::File(path) => {
-                fs::read(path).map_err(|error| format!("{self} cannot be read: {error}"))?
+                let mut bytes = Vec::new();
+                let read = File::open(path)
+                    .and_then(|file| file.take(LARGEST_FILE + 1).read_to_end(&mut bytes));
+                let length = read.map_err(|error| format!("{self} cannot be read: {error}"))?;
+                if length as u64 > LARGEST_FILE {
+                    return Err(format!("{self} cannot be used: it is larger than 16 MiB"));
+                }
+                bytes
             }
         };
         Ok(Text { name: self.to_string(), bytes })

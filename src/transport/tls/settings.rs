@@ -77,6 +77,12 @@ impl TlsSettings {
         Ok(())
     }
 
+    /// Whether anything is read from a file, which may take its time.
+    pub(crate) fn has_files(&self) -> bool {
+        let identity = self.identity.as_ref().is_some_and(|identity| !identity.is_in_memory());
+        identity || !self.roots.iter().all(Pem::is_in_memory)
+    }
+
     /// Reads everything that an attempt needs.
     pub(crate) fn prepare(&self) -> Result<PreparedTls> {
         let bad = |why| Error::new(ErrorKind::Tls, why);

@@ -133,6 +133,8 @@ fn names(steps: &[TraceStep]) -> Vec<&'static str> {
         S::Connecting { .. } => "connecting",
         S::AddressFailed { .. } => "address failed",
         S::Connected { .. } => "connected",
+        S::TlsEstablished { .. } => "tls",
+        S::WebSocketUpgraded => "websocket",
         S::InfoReceived => "info",
         S::ConnectSent => "connect sent",
         S::PongReceived => "pong",
@@ -207,5 +209,60 @@ fn the_trace_of_a_refused_login_ends_with_the_refusal() {
         };
         assert!(cause.is_authorization(), "{cause}");
         assert!(!format!("{steps:?}").contains("wr0ng"));
+    });
+}
+
+#[test]
+#[cfg(feature = "tls")]
+fn the_trace_tells_of_tls_with_the_name_that_was_verified_and_where_it_fails() {
+    use crate::support::certificates::Authority;
+    within(LIMIT * 6, "trace over TLS", || {
+        let authority = Authority::new();
+        let block = authority.server().tls_block("");
+        let server = NatsServer::start(&Config::new().extra(&block).user("canary", "s3cret"));
+        let options = |trace| {
+            quick(server.url()).user_and_password("canary", "s3cret").trace_connection(trace)
+        };
+        let (steps, trace) = tracing();
+        let client = Client::connect(options(trace).root_certificates_file(&authority.file));
+        let steps = steps.read(Clone::clone);
+        let wanted =
+            ["connecting", "connected", "info", "tls", "connect sent", "pong", "subscriptions"];
+        assert_eq!(names(&steps), wanted);
+        let TraceStepKind::TlsEstablished { name } = steps[3].kind() else { panic!() };
+        assert_eq!(name, "127.0.0.1");
+        assert!(steps[3].to_string().ends_with("TLS established with '127.0.0.1'"));
+        assert!(steps[2].elapsed() < steps[3].elapsed(), "{steps:?}");
+        assert!(!format!("{steps:?}").contains("s3cret"));
+        client.finish();
+
+        let (steps, trace) = tracing();
+        let (client, _) = Client::try_connect(options(trace));
+        assert!(client.is_err());
+        let steps = steps.read(Clone::clone);
+        assert_eq!(names(&steps), ["connecting", "connected", "info", "failed"]);
+    });
+}
+
+#[test]
+#[cfg(all(feature = "tls", feature = "websocket"))]
+fn the_trace_tells_of_tls_and_then_of_the_websocket() {
+    use crate::support::certificates::Authority;
+    within(LIMIT * 6, "trace over WebSocket", || {
+        let authority = Authority::new();
+        let port = ports::free();
+        let config = Config::new().websocket(port, &authority.server().tls_block(""));
+        let _server = NatsServer::start(&config);
+        let (steps, trace) = tracing();
+        let options = quick(format!("wss://localhost:{port}/path?token=s3cret"))
+            .root_certificates_file(&authority.file)
+            .websocket_header("Authorization", "Bearer s3cret");
+        let client = Client::connect(options.trace_connection(trace));
+        let steps = steps.read(Clone::clone);
+        let seen = names(&steps);
+        let wanted = ["connected", "tls", "websocket", "info", "connect sent", "pong"];
+        assert_eq!(seen[seen.len() - 7..seen.len() - 1], wanted, "{seen:?}");
+        assert!(!format!("{steps:?}").contains("s3cret"), "{steps:?}");
+        client.finish();
     });
 }

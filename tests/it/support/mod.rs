@@ -6,6 +6,7 @@
 //! | `ports` | loopback ports that no outgoing connection can take |
 //! | `nats_server` | a real `nats-server` as a child process, and signals to it |
 //! | `certificates` | certificates of every kind, good and bad |
+//! | `tls_front` | TLS in front of a server that has none |
 //! | `tls_peer` | a server, also of TLS or WebSocket, that does what a healthy one never does |
 //! | `cluster` | several of them with routes |
 //! | `jwt` | keys, JWTs and credentials files of operators, accounts and users |
@@ -17,6 +18,7 @@
 //! | `leaks` | threads and descriptors before and after |
 //! | `seed` | random numbers that can be replayed |
 //! | `watchdog` | a limit for a piece of a test, with a report of what hangs |
+//! | `ws_front` | frames of a WebSocket, and one in front of a server that has none |
 //! | `source` | Rust text seen as code, comments and literals, for the structure test |
 //! | `public_items` | the public functions and types of a Rust text |
 //!
@@ -38,7 +40,9 @@ pub(crate) mod public_items;
 pub(crate) mod scripted;
 pub(crate) mod seed;
 pub(crate) mod source;
+pub(crate) mod tls_front;
 pub(crate) mod tls_peer;
 pub(crate) mod tunnel;
 pub(crate) mod wait;
 pub(crate) mod watchdog;
+pub(crate) mod ws_front;

@@ -14,6 +14,13 @@ use std::thread;
 use std::time::Duration;
 
 static NEXT_FILE: AtomicU32 = AtomicU32::new(0);
+/// Shows all stacks of the process that is its first argument.
+const LOOK: &str = "
+timeout -k 2 30 gdb -p $0 -batch -nx -ex 'thread apply all bt 30'
+status=$?
+kill -CONT $0
+if [ $status = 124 ] || [ $status = 137 ]; then echo 'no stacks: gdb was not done after 30 s'; fi
+";
 
 /// Runs `body` and returns what it returns; a panic in it goes on here.
 ///
@@ -85,7 +92,8 @@ pub(crate) fn threads() -> String {
 ///
 /// While gdb looks, it stops the process, which may be this one. So nothing here may be needed for
 /// gdb to go on: its output goes to a file, since a pipe could fill up with nobody able to empty
-/// it, and its limit is kept by the program `timeout`, since a clock of ours would stand still.
+/// it, and its limit is kept by the program `timeout`, since a clock of ours would stand still. A
+/// gdb that is ended in the middle can leave the process stopped, so a shell continues it.
 fn stacks(pid: u32) -> String {
     let number = NEXT_FILE.fetch_add(1, Ordering::Relaxed);
     let name = format!("stacks-{}-{number}", std::process::id());
@@ -94,9 +102,8 @@ fn stacks(pid: u32) -> String {
         Ok(both) => both,
         Err(error) => return format!("no stacks: {error}"),
     };
-    let ran = Command::new("timeout")
-        .args(["-k", "2", "30", "gdb", "-p", &pid.to_string()])
-        .args(["-batch", "-nx", "-ex", "thread apply all bt 30"])
+    let ran = Command::new("sh")
+        .args(["-c", LOOK, &pid.to_string()])
         .stdin(Stdio::null())
         .stdout(output)
         .stderr(errors)
@@ -114,7 +121,7 @@ fn stacks(pid: u32) -> String {
 mod tests {
     use std::panic::catch_unwind;
 
-    use super::super::wait::Gate;
+    use super::super::wait::{Gate, poll};
     use super::*;
 
     #[test]
@@ -145,6 +152,23 @@ mod tests {
         assert!(text.contains("'hangs' is not done after 50ms"), "{text}");
         #[cfg(target_os = "linux")]
         assert!(text.contains("w-hangs"), "{text}");
+    }
+
+    #[test]
+    fn a_process_goes_on_once_its_stacks_were_taken() {
+        let mut child = Command::new("sleep").arg("120").spawn().unwrap();
+        let pid = child.id().to_string();
+        // As a gdb leaves it that is ended while it attaches.
+        assert!(Command::new("kill").args(["-STOP", &pid]).status().unwrap().success());
+        let stands = || {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            status.contains("State:\tT")
+        };
+        stacks(child.id());
+        let goes_on = poll(Duration::from_secs(20), || (!stands()).then_some(()));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(goes_on.is_some(), "the process stands still");
     }
 
     #[test]
