@@ -11,6 +11,7 @@
 //! - `tls_policy`: in clear, over TLS, or not at all.
 //! - `handshake`: the login as a state machine.
 
+mod body;
 pub(crate) mod connect;
 pub(crate) mod handshake;
 pub(crate) mod headers;

@@ -1,8 +1,7 @@
 //! The server's bytes, in any chunks, into operations.
 //!
 //! Control lines are read in one buffer, which the caller fills. A message that is not whole yet
-//! leaves that buffer for an allocation of its own, into which the following reads go directly; it
-//! grows by doubling with what has arrived, so that an announced length reserves next to nothing.
+//! leaves that buffer for an allocation of its own, into which the following reads go directly.
 //! Whole small messages are copied into shared blocks of 4 KiB: about one allocation for forty
 //! messages, and a message that the program keeps pins no more than such a block. Where many came
 //! with one read, such a block is one piece of the read buffer, control lines and all.
@@ -13,6 +12,7 @@
 use bytes::{Bytes, BytesMut};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::protocol::body::{Body, LEAST_SPACE, Lengths};
 use crate::protocol::info::ServerInfoUpdate;
 use crate::protocol::message::{Layout, Message};
 use crate::protocol::op::{Delivery, ServerOp};
@@ -22,8 +22,6 @@ use crate::server_error::ServerError;
 
 /// The size to which the buffer returns.
 const BUFFER: usize = 64 * 1024;
-/// The least space for a read.
-const LEAST_SPACE: usize = 16 * 1024;
 /// The block that small messages share.
 const BLOCK: usize = 4 * 1024;
 /// The largest message that goes into a shared block: three of a kilobyte, with their lines, fit.
@@ -65,81 +63,6 @@ pub(crate) struct Parser {
     piece: Bytes,
     piece_at: usize,
     failed: Option<Error>,
-}
-
-/// What the control line of a message says.
-#[derive(Clone, Copy)]
-struct Lengths {
-    sid: u64,
-    subject: usize,
-    reply: Option<usize>,
-    headers: Option<usize>,
-    /// Headers and payload.
-    total: usize,
-    wire: usize,
-}
-
-impl Lengths {
-    /// Subject and reply subject, which stand in front of the headers in a frame.
-    fn names(&self) -> usize {
-        self.subject + self.reply.unwrap_or(0)
-    }
-}
-
-/// A message whose end has not arrived.
-struct Body {
-    lengths: Lengths,
-    /// Subject, reply subject and what arrived; behind `held` zeroed space to read into.
-    frame: Vec<u8>,
-    held: usize,
-    /// The length of the whole frame with the line end behind the payload.
-    whole: usize,
-}
-
-impl Body {
-    fn new(lengths: Lengths, subject: &[u8], reply: &[u8]) -> Self {
-        let held = lengths.names();
-        let whole = held + lengths.total + 2;
-        let mut frame = Vec::with_capacity(whole.min(held + 2 * LEAST_SPACE));
-        frame.extend_from_slice(subject);
-        frame.extend_from_slice(reply);
-        Self { lengths, frame, held, whole }
-    }
-
-    fn missing(&self) -> usize {
-        self.whole.saturating_sub(self.held)
-    }
-
-    /// The length to which the frame may grow when it must: in proportion to what it holds.
-    fn next_len(&self) -> usize {
-        self.whole.min(self.held.saturating_mul(2).max(self.held.saturating_add(2 * LEAST_SPACE)))
-    }
-
-    /// Makes room for a read that goes directly into the frame.
-    fn make_space(&mut self) {
-        if self.frame.len().saturating_sub(self.held) < LEAST_SPACE {
-            let len = self.next_len();
-            self.frame.reserve_exact(len.saturating_sub(self.frame.len()));
-            self.frame.resize(len, 0);
-        }
-    }
-
-    /// Takes what belongs to this message from the front of `unread`; gives back how much.
-    fn take(&mut self, unread: &[u8]) -> usize {
-        let part = unread.get(..self.missing()).unwrap_or(unread);
-        if part.is_empty() {
-            return 0;
-        }
-        self.frame.truncate(self.held);
-        let len = self.held + part.len();
-        if self.frame.capacity() < len {
-            let wanted = self.next_len().max(len);
-            self.frame.reserve_exact(wanted - self.held);
-        }
-        self.frame.extend_from_slice(part);
-        self.held = len;
-        part.len()
-    }
 }
 
 impl Parser {

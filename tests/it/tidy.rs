@@ -18,7 +18,7 @@ use crate::support::source::{FoundPath, Source};
 const LAYERS: &str = "
     .               server_error error server_url server_list statistics clock sync trace outcome
     .               random bell
-    protocol        subject headers message info tls_policy op connect plain parser handshake
+    protocol        subject headers message info tls_policy op connect plain body parser handshake
     .               read_listener
     auth            secret nkey jwt creds login sign ways
     transport       stream connector foreign resolve tcp held_back read_wait no_tls no_websocket
