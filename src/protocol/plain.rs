@@ -26,8 +26,7 @@ impl Plain {
         let (sid, names, b' ') = decimal(text, subject + 1)? else { return None };
         let (total, end, layout) = match decimal(text, names + 1) {
             Some((total, end, b'\r')) => {
-                // Two numbers of at most so many digits, and what stands around them.
-                let behind = (end + b"\r\n".len() - subject) as u8;
+                let behind = u8::try_from(end + b"\r\n".len() - subject).ok()?;
                 (total, end, Layout { subject, behind, ..Layout::default() })
             }
             // What stands here is the reply subject, digits or not.
@@ -56,8 +55,6 @@ impl Plain {
         Some((total, line_end, layout))
     }
 }
-
-const _: () = assert!(2 * MOST_DIGITS + b"   \r\n".len() <= u8::MAX as usize);
 
 /// Where the name that begins at `from` ends: at its blank.
 #[inline(always)]
