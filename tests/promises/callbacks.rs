@@ -70,7 +70,11 @@ fn panicking_handlers(panics: u64) {
     panicking.subscribe("work").unwrap();
     let quiet = connection.dispatcher(move |_, _| _ = all.fetch_add(1, Ordering::SeqCst)).unwrap();
     quiet.subscribe("work").unwrap();
-    connection.flush().unwrap();
+    // A thread has its name only once it runs, and threads are counted by their names.
+    connection.publish("work", "fine").unwrap();
+    let run = || (handled.swap(0, Ordering::SeqCst) == 1).then_some(());
+    poll(LIMIT, run).expect("the handler runs");
+    poll(LIMIT, || (beside.swap(0, Ordering::SeqCst) == 1).then_some(())).expect("the other too");
     let before = Snapshot::take();
     for number in 0..panics {
         connection.publish("work", "panic").unwrap();
@@ -105,6 +109,9 @@ fn panicking_listeners(panics: u64) {
         .error_listener(recorder.clone())
         .connect()
         .unwrap();
+    // Its threads run, and have their names.
+    recorder.wait_for_event(LIMIT, |kind| matches!(kind, Kind::Connected)).unwrap();
+    connection.flush().unwrap();
     let before = Snapshot::take();
     let is_error = |told: &Happening| matches!(told, Happening::ServerError(_));
     let is_news =
