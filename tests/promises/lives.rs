@@ -74,6 +74,10 @@ fn live(tier: Tier) -> String {
     }));
     rows.push(measure("subscribed and unsubscribed", 100_000 * scale, |number| {
         drop(one.subscribe(format!("a.{number}")).unwrap());
+        // What waits to be written while the server is slower than this loop is no growth.
+        if number % 1_000 == 999 {
+            one.flush_timeout(LIMIT).unwrap();
+        }
     }));
     let echo =
         one.dispatcher(|connection, message| drop(connection.respond(&message, ""))).unwrap();
