@@ -115,7 +115,7 @@ fn connect_line(core: &Core, url: &ServerUrl, info: &ServerInfo, out: &mut Vec<u
 /// Reads once, before the deadline.
 fn read(stream: &dyn Stream, parser: &mut Parser, deadline: Instant, awaited: &str) -> Result<()> {
     loop {
-        let left = deadline.saturating_duration_since(Instant::now());
+        let left = deadline.saturating_duration_since(clock::now());
         if left.is_zero() {
             let text = format!("the server did not send {awaited} within the connect time-out");
             return Err(Error::new(ErrorKind::Timeout, text));
@@ -160,7 +160,7 @@ pub(super) fn write_all(stream: &dyn Stream, mut bytes: &[u8], deadline: Instant
             Err(error) if is_wait(&error) => {}
             Err(error) => return Err(Error::io("writing to the server", error)),
         }
-        if !bytes.is_empty() && Instant::now() >= deadline {
+        if !bytes.is_empty() && clock::now() >= deadline {
             let text = "the server did not take the login within the connect time-out";
             return Err(Error::new(ErrorKind::Timeout, text));
         }

@@ -21,6 +21,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::notice::{ConnectionEventKind, Notice};
+use crate::clock;
 use crate::sync::{Arc, Condvar, Mutex, Rank};
 
 /// How many notices may wait before some are left out.
@@ -287,7 +288,7 @@ impl Tap {
             if queue.finished {
                 return Tapped::Finished;
             }
-            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            if deadline.is_some_and(|deadline| clock::now() >= deadline) {
                 return Tapped::Timeout;
             }
             self.queued.wait_until(&mut queue, deadline);

@@ -7,10 +7,10 @@
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Instant;
 
 use super::notice::ErrorNotice;
 use super::shared::Core;
+use crate::clock;
 use crate::error::{Error, ErrorKind};
 use crate::outbox::Batch;
 use crate::sync::{Arc, assert_unlocked};
@@ -46,7 +46,7 @@ fn write(core: &Core, batch: &mut Batch) -> Result<(), Error> {
             break;
         }
         // The clock starts when the first write did not take everything.
-        let now = Instant::now();
+        let now = clock::now();
         if now >= *deadline.get_or_insert_with(|| now + core.config.write_timeout) {
             core.notice(ErrorNotice::SocketWriteTimeout);
             let text =

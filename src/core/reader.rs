@@ -11,7 +11,7 @@
 //!
 //! Every move is made with `life` locked, and its event is queued under the same lock.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::attempt::{LoggedIn, attempt, last_word, write_all};
 use super::life::{ConnectionStatus, Life, Link};
@@ -145,9 +145,8 @@ fn pause(core: &Core, pause: Pause) -> Result<(), Error> {
         Pause::Jitter => jitter,
         Pause::WaitAndJitter => config.reconnect_wait.saturating_add(jitter),
     };
-    let deadline = Instant::now().checked_add(wait);
-    while !life.closing && !life.hurry && deadline.is_none_or(|deadline| Instant::now() < deadline)
-    {
+    let deadline = clock::now().checked_add(wait);
+    while !life.closing && !life.hurry && deadline.is_none_or(|deadline| clock::now() < deadline) {
         core.changed.wait_until(&mut life, deadline);
     }
     life.hurry = false;
@@ -191,7 +190,7 @@ fn go_live(core: &Core, login: LoggedIn, number: Option<u32>) -> Result<(Link, P
     };
     life.link = Some(link.clone());
     life.status = ConnectionStatus::Connected;
-    life.connected_at = Some(Instant::now());
+    life.connected_at = Some(clock::now());
     // From here on `close` finds the stream in `life`.
     core.cancel.watch(None);
     life.pool.succeeded(&url);
@@ -203,7 +202,7 @@ fn go_live(core: &Core, login: LoggedIn, number: Option<u32>) -> Result<(Link, P
         None => core.emit(Some(server), ConnectionEventKind::Connected),
         Some(attempts) => {
             core.counters.reconnects.add(1);
-            let downtime = life.lost_at.map_or(Duration::ZERO, |lost| lost.elapsed());
+            let downtime = life.lost_at.map_or(Duration::ZERO, clock::since);
             let kind = ConnectionEventKind::Reconnected { attempts, downtime };
             core.emit(Some(Arc::clone(&server)), kind);
             core.emit(Some(server), ConnectionEventKind::Resubscribed { subscriptions });
@@ -252,7 +251,7 @@ fn tear_down(core: &Core, link: &Link, noticed: Error) -> (Error, bool) {
         let last = closing || life.drain.is_some() || !core.config.reconnect;
         // With the status: whoever sees the loss gets what is said of publishing while down.
         core.outbox.suspend();
-        life.lost_at = Some(Instant::now());
+        life.lost_at = Some(clock::now());
         if !closing {
             tell_loss(core, &mut life, &cause);
             // A drain gives up for the loss and closes; the loss is the cause all the same.
@@ -294,7 +293,7 @@ fn tell_loss(core: &Core, life: &mut Life, cause: &Error) {
     let kind = ConnectionEventKind::Disconnected { cause: cause.clone() };
     core.emit(life.server.clone(), kind);
     let random = &mut life.random;
-    let lasted = life.connected_at.map_or(Duration::ZERO, |since| since.elapsed());
+    let lasted = life.connected_at.map_or(Duration::ZERO, clock::since);
     let quick = !forced && lasted < core.config.reconnect_wait.min(LASTING);
     life.quick_losses = if quick { life.quick_losses.saturating_add(1) } else { 0 };
     let at_once = life.quick_losses < QUICK_LOSSES;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::life::ConnectionStatus;
 use super::notice::ErrorNotice;
 use super::shared::{Core, closed_error};
+use crate::clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::outbox::{Accepted, Batch, Outgoing, Pong, Urgency};
 use crate::outcome::Outcome;
@@ -245,7 +246,7 @@ impl Core {
                 let text = "the connection was lost while it drained";
                 return Err(Error::new(ErrorKind::Disconnected, text));
             }
-            if Instant::now() >= deadline {
+            if clock::now() >= deadline {
                 let text = format!("the connection is {}", life.status);
                 return Err(Error::new(ErrorKind::Timeout, text));
             }
@@ -258,8 +259,8 @@ impl Core {
         if self.life().present().is_none() {
             return Err(Error::new(ErrorKind::Disconnected, "the connection is down"));
         }
-        let start = Instant::now();
+        let start = clock::now();
         self.flush(deadline)?;
-        Ok(start.elapsed())
+        Ok(clock::since(start))
     }
 }

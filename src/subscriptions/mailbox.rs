@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::consumer::End;
+use crate::clock;
 use crate::server_error::ServerError;
 use crate::sync::{Condvar, Mutex, Rank};
 
@@ -118,7 +119,7 @@ impl<T> Mailbox<T> {
             if let Some(end) = state.reached_end() {
                 return Err(Empty::Ended(end.clone()));
             }
-            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            if deadline.is_some_and(|deadline| clock::now() >= deadline) {
                 return Err(Empty::Timeout);
             }
             state.waiting += 1;
@@ -202,7 +203,7 @@ impl<T> Mailbox<T> {
     /// Waits until the dispatcher's thread is done; false if the deadline came first.
     pub(crate) fn wait_delivered(&self, deadline: Instant) -> bool {
         let mut state = self.state.lock();
-        while !state.delivered && Instant::now() < deadline {
+        while !state.delivered && clock::now() < deadline {
             self.arrived.wait_until(&mut state, Some(deadline));
         }
         state.delivered

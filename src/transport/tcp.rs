@@ -14,6 +14,7 @@ use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 
 use super::resolve::{Resolution, ResolveMode};
 use super::stream::{Cancel, Cancelled, Connector, Stream};
+use crate::clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::server_url::ServerUrl;
 use crate::sync::{Arc, assert_unlocked};
@@ -167,9 +168,9 @@ impl Connector for TcpConnector {
         let mut last = None;
         let count = addresses.len();
         for (index, address) in addresses.into_iter().enumerate() {
-            let left = deadline.saturating_duration_since(Instant::now());
+            let left = deadline.saturating_duration_since(clock::now());
             let share = left / u32::try_from(count - index).unwrap_or(u32::MAX);
-            match self.open(address, Instant::now() + share, cancel) {
+            match self.open(address, clock::now() + share, cancel) {
                 Ok(stream) => return Ok(Arc::new(stream)),
                 Err(error) if error.is_closed() => return Err(error),
                 Err(error) => last = Some(error),

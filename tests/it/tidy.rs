@@ -364,7 +364,12 @@ fn locks_and_threads(source: &Source) -> Vec<Finding> {
 }
 
 fn clock(source: &Source) -> Vec<Finding> {
-    forbidden_words(source, &["Instant::now", "SystemTime::now"])
+    forbidden_words(source, &["Instant::now", "SystemTime::now", "clock::now", "clock::since"])
+}
+
+/// Models and simulations have a clock of their own: one file reads the system's.
+fn system_clock(source: &Source) -> Vec<Finding> {
+    forbidden_words(source, &["Instant::now", ".elapsed()"])
 }
 
 /// What exists on some platforms only stands under a cfg that says so.
@@ -607,6 +612,14 @@ fn what_is_told_the_time_does_not_ask_for_it() {
 }
 
 #[test]
+fn the_clock_is_read_in_one_file() {
+    check_library(|path, source| {
+        let elsewhere = path != "clock.rs" && !path.starts_with("testing/");
+        if elsewhere { system_clock(source) } else { vec![] }
+    });
+}
+
+#[test]
 fn what_a_platform_lacks_is_under_a_cfg() {
     check_library(|_, source| platform(source));
 }
@@ -813,6 +826,9 @@ mod samples {
         let bad = "fn f(now: Instant) {\n let x = Instant::now();\n}\n\
                    #[cfg(test)]\nmod tests { fn g() { Instant::now(); } }";
         assert_eq!(lines(clock(&Source::new(bad))), [2]);
+        assert_eq!(lines(system_clock(&Source::new(bad))), [2]);
+        let bad = "fn f(then: Instant) {\n g(then.elapsed());\n}";
+        assert_eq!(lines(system_clock(&Source::new(bad))), [2]);
     }
 
     #[test]
