@@ -1,16 +1,18 @@
-//! The only place that reads the clock, and deadlines from time-outs that a program may choose
+//! The one clock of the library, and deadlines from time-outs that a program may choose
 //! freely.
 //!
 //! The clock is the monotonic one; wall time is read in one place, for the time stamp of an event.
 
 use std::time::{Duration, Instant};
 
+use crate::sync::time;
+
 /// Longer than any program runs, and short enough for every clock.
 const FOR_EVER: Duration = Duration::from_secs(60 * 60 * 24 * 365 * 30);
 
 /// This moment.
 pub(crate) fn now() -> Instant {
-    Instant::now()
+    time::now()
 }
 
 /// The time since then; zero for a moment that has not come yet.

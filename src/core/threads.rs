@@ -4,12 +4,11 @@
 //! first two always end soon after they are told to, the others when the program's code returns.
 //! Only threads that have ended are joined, so a join never waits.
 
-use std::thread::JoinHandle;
 use std::time::Instant;
 
 use crate::clock;
 use crate::error::Result;
-use crate::sync::{self, Arc, Condvar, Mutex, Rank, assert_unlocked};
+use crate::sync::{self, Arc, Condvar, JoinHandle, Mutex, Rank, assert_unlocked};
 
 /// Whether a thread runs code of the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,12 +8,12 @@
 //! away; every waiter is woken by `end`. An end that keeps lies behind the messages on their way.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::consumer::End;
 use crate::clock;
 use crate::server_error::ServerError;
+use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Condvar, Mutex, Rank};
 
 /// Why there is no message.

@@ -10,12 +10,12 @@
 //! notices of two episodes never change places; a first drop while `RECOVERING` stays untold.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use super::consumer::{Consumer, ConsumerStatus, End, PendingLimits};
 use super::mailbox::{Mailbox, Rest};
 use crate::protocol::Message;
 use crate::sync::Arc;
+use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 /// A message and whose it is.
 #[derive(Debug)]
