@@ -308,6 +308,9 @@ mod transport;
 
 #[cfg(any(doc, doctest))]
 pub mod guide;
+#[doc(hidden)]
+#[cfg(any(feature = "internals", loom, fuzzing))]
+pub mod internals;
 #[cfg(feature = "testing")]
 pub mod testing;
 

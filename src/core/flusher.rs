@@ -16,7 +16,7 @@ use crate::outbox::Batch;
 use crate::sync::{Arc, assert_unlocked};
 
 /// The body of the flusher thread; ends when the outbox is closed.
-pub(super) fn run(core: &Arc<Core>) {
+pub(crate) fn run(core: &Arc<Core>) {
     while let Some(mut batch) = core.outbox.next_batch() {
         let epoch = batch.epoch;
         // A panic here would be a fault of ours; the turn must come back all the same.

@@ -32,12 +32,18 @@ mod threads;
 mod traffic;
 
 pub(crate) use callbacks::guarded;
+#[cfg(any(feature = "internals", loom, fuzzing))]
+pub(crate) use callbacks::run as run_callbacks;
 pub(crate) use config::Config;
 pub use events::ListenerId;
 pub(crate) use events::{Tap, Tapped};
+#[cfg(any(feature = "internals", loom, fuzzing))]
+pub(crate) use flusher::run as run_flusher;
 pub use life::ConnectionStatus;
 pub(crate) use life::DrainProgress;
 pub use notice::{ConnectionEvent, ConnectionEventKind, ErrorNotice, Notice};
+#[cfg(any(feature = "internals", loom, fuzzing))]
+pub(crate) use reader::run as run_reader;
 pub(crate) use servers::PoolPolicy;
 pub(crate) use shared::Core;
 pub(crate) use threads::Runs;

@@ -36,7 +36,7 @@ const LASTING: Duration = Duration::from_secs(1);
 const QUICK_LOSSES: u32 = 5;
 
 /// The body of the reader thread.
-pub(super) fn run(core: &Arc<Core>) {
+pub(crate) fn run(core: &Arc<Core>) {
     // A panic here would be a fault of ours: it must still end the connection loudly.
     let life = std::panic::AssertUnwindSafe(|| live(core));
     let cause = std::panic::catch_unwind(life).unwrap_or_else(|_| {

@@ -16,6 +16,7 @@ pub(crate) use std::thread::JoinHandle;
 
 use std::cell::Cell;
 use std::ops::{Deref, DerefMut};
+use std::panic::Location;
 use std::time::Instant;
 
 loom::thread_local! {
@@ -117,17 +118,24 @@ impl RawCondvar {
         Waited(over)
     }
 
+    #[track_caller]
     pub(super) fn notify_one(&self) {
-        self.0.notify_one();
+        if !time::is_lost(Location::caller()) {
+            self.0.notify_one();
+        }
     }
 
+    #[track_caller]
     pub(super) fn notify_all(&self) {
-        self.0.notify_all();
+        if !time::is_lost(Location::caller()) {
+            self.0.notify_all();
+        }
     }
 }
 
-/// The clock of a model.
+/// The clock of a model, and the faults that are planted to see that models find them.
 pub(crate) mod time {
+    use std::panic::Location;
     use std::sync::OnceLock;
     use std::time::{Duration, Instant};
 
@@ -150,5 +158,16 @@ pub(crate) mod time {
     /// Every deadline that was set so far is over.
     pub(crate) fn pass() {
         PASSED.store(true, Ordering::SeqCst);
+    }
+
+    static LOST: OnceLock<&str> = OnceLock::new();
+
+    /// From now on the wake-ups that this file gives are lost.
+    pub(crate) fn lose_wakes(file: &'static str) {
+        let _ = LOST.set(file);
+    }
+
+    pub(super) fn is_lost(from: &Location<'_>) -> bool {
+        LOST.get().is_some_and(|file| from.file().ends_with(file))
     }
 }

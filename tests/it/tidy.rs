@@ -32,6 +32,7 @@ const LAYERS: &str = "
     options         listening durations property_text property_keys properties environment
     .               lib
     guide           from_nats from_async_nats from_java
+    internals       time pipe queue outbox requests life
     testing         client_op interest session broker server grammar recorder
 ";
 

@@ -1,0 +1,25 @@
+//! Private parts for models, simulations and fuzzing. Outside of semver: anything here may change
+//! or go with any release, and nothing here is for programs.
+//!
+//! Each file wraps one part in plain types, thin enough that what is tested is the part itself.
+//! There is no such module unless the feature `internals` or one of the cfgs `loom` and `fuzzing`
+//! is on.
+
+#![allow(missing_docs, missing_debug_implementations)]
+
+mod life;
+mod outbox;
+mod pipe;
+mod queue;
+mod requests;
+#[cfg(loom)]
+mod time;
+
+pub use life::Life;
+pub use outbox::{FlushWait, Outbox};
+pub use pipe::{Dial, Pipe};
+pub use queue::{Arrivals, Counts, Queue, Seen};
+pub use requests::{Requests, Waiting};
+
+#[cfg(loom)]
+pub use time::{lose_wakes, pass_time};

@@ -1,0 +1,36 @@
+//! Models: the queues and tables of the library, run under every order of their threads in which at
+//! most three of them are interrupted (loom).
+//!
+//! A program without the test harness, because a deadlock that loom finds ends its process: each
+//! model and each control runs in a process of its own. A control is a model with a fault planted
+//! in the library (lost wake-ups of one file) or in the way it is used, which must be found.
+//!
+//!     RUSTFLAGS='--cfg loom' CARGO_TARGET_DIR=target/loom \
+//!         cargo test --release --features internals --test models
+//!
+//! `-- NAME` runs one model here, with everything that loom says.
+
+#[cfg(loom)]
+mod epoch;
+#[cfg(loom)]
+mod outbox;
+#[cfg(loom)]
+mod pongs;
+#[cfg(loom)]
+mod queue;
+#[cfg(loom)]
+mod requests;
+#[cfg(loom)]
+mod run;
+#[cfg(loom)]
+mod wire;
+
+#[cfg(loom)]
+fn main() {
+    run::main();
+}
+
+#[cfg(not(loom))]
+fn main() {
+    println!("models are run with RUSTFLAGS='--cfg loom'");
+}

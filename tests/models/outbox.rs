@@ -1,0 +1,199 @@
+//! The outbox: publishers append, the write turn goes from hand to hand, the reader ends and begins
+//! connections.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use loom::thread::{self, JoinHandle};
+use nats_blocking::internals::{Outbox, Pipe, pass_time};
+use nats_blocking::{ErrorKind, OutboxPolicy};
+
+use crate::run::Model;
+use crate::wire::Wire;
+
+pub const MODELS: &[Model] = &[
+    ("outbox: two publishers, closed", two_publishers),
+    ("outbox: a write cut short", cut_short),
+    ("outbox: lost and begun again", lost_and_begun),
+    ("outbox: lost twice", lost_twice),
+    ("outbox: waiting for room", waiting_for_room),
+    ("outbox: waiting for room, timed", waiting_for_room_timed),
+    ("outbox: finished while publishing", finished_while_publishing),
+];
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn publisher(outbox: &Arc<Outbox>, payloads: &'static [&'static str]) -> JoinHandle<()> {
+    let outbox = Arc::clone(outbox);
+    thread::spawn(move || {
+        for payload in payloads {
+            outbox.publish(payload).expect("room");
+        }
+    })
+}
+
+fn flusher(outbox: &Arc<Outbox>) -> JoinHandle<()> {
+    let outbox = Arc::clone(outbox);
+    thread::spawn(move || outbox.flusher())
+}
+
+/// The payloads, of one byte each, in the order in which they were written.
+fn payloads(text: &str) -> String {
+    let mut payloads = String::new();
+    let mut rest = text;
+    while let Some(frame) = rest.strip_prefix("PUB a 1\r\n") {
+        payloads.push_str(&frame[..1]);
+        rest = &frame[3..];
+    }
+    assert_eq!(rest, "", "not whole frames: {text:?}");
+    payloads
+}
+
+fn only(text: &str, of: &str) -> String {
+    text.chars().filter(|payload| of.contains(*payload)).collect()
+}
+
+/// Each message once, those of one publisher in order; and the end of the close waits for no time.
+pub fn two_publishers() {
+    publish_and_close(&Wire::new());
+}
+
+/// The same where the first write of a caller does not fit.
+fn cut_short() {
+    publish_and_close(&Wire::with_room(4));
+}
+
+fn publish_and_close(wire: &Arc<Wire>) {
+    let outbox = Arc::new(Outbox::new(1 << 20, OutboxPolicy::Error));
+    outbox.begin(1, &wire.pipe());
+    let flusher = flusher(&outbox);
+    let first = publisher(&outbox, &["1", "2"]);
+    let second = publisher(&outbox, &["a"]);
+    first.join().unwrap();
+    second.join().unwrap();
+    outbox.close();
+    // No time passes in this model: it returns only if the last write wakes it.
+    outbox.wait_written(SECOND);
+    let written = payloads(&wire.text());
+    assert_eq!(only(&written, "12"), "12");
+    assert_eq!(only(&written, "a"), "a");
+    assert_eq!(outbox.pending(), (0, 0));
+    outbox.finish();
+    flusher.join().unwrap();
+}
+
+/// A loss at any moment: what was not written goes to the next connection, in order, nothing twice.
+fn lost_and_begun() {
+    let outbox = Arc::new(Outbox::new(1 << 20, OutboxPolicy::Error));
+    let (one, two) = (Wire::new(), Wire::new());
+    outbox.begin(1, &one.pipe());
+    let flusher = flusher(&outbox);
+    let publisher = publisher(&outbox, &["1", "2"]);
+    one.shutdown();
+    outbox.end(SECOND);
+    outbox.begin(2, &two.pipe());
+    publisher.join().unwrap();
+    outbox.close();
+    outbox.wait_written(SECOND);
+    assert_eq!(payloads(&one.text()) + &payloads(&two.text()), "12");
+    assert_eq!((outbox.pending(), outbox.lost()), ((0, 0), (0, 0)));
+    outbox.finish();
+    flusher.join().unwrap();
+}
+
+/// A loss right after a loss, with the patience of the teardown over at any moment: a writer of an
+/// earlier connection changes nothing in a later one.
+fn lost_twice() {
+    let outbox = Arc::new(Outbox::new(1 << 20, OutboxPolicy::Error));
+    let wires = [Wire::new(), Wire::new(), Wire::new()];
+    outbox.begin(1, &wires[0].pipe());
+    let flusher = flusher(&outbox);
+    let publisher = publisher(&outbox, &["1", "2"]);
+    for (epoch, pair) in (2..).zip(wires.windows(2)) {
+        pair[0].shutdown();
+        outbox.end(SECOND);
+        outbox.begin(epoch, &pair[1].pipe());
+    }
+    publisher.join().unwrap();
+    outbox.close();
+    outbox.wait_written(SECOND);
+    let written: String = wires.iter().map(|wire| payloads(&wire.text())).collect();
+    assert_eq!(written, "12");
+    assert_eq!(outbox.pending(), (0, 0));
+    outbox.finish();
+    flusher.join().unwrap();
+}
+
+/// The outbox holds one message: the others wait for room, and are woken by the writes.
+fn waiting_for_room() {
+    let outbox = Arc::new(Outbox::new(12, OutboxPolicy::Block(SECOND)));
+    let wire = Wire::new();
+    outbox.begin(1, &wire.pipe());
+    let flusher = flusher(&outbox);
+    let first = publisher(&outbox, &["1", "2"]);
+    let second = publisher(&outbox, &["a"]);
+    first.join().unwrap();
+    second.join().unwrap();
+    outbox.close();
+    outbox.wait_written(SECOND);
+    let written = payloads(&wire.text());
+    assert_eq!(only(&written, "12"), "12");
+    assert_eq!(only(&written, "a"), "a");
+    outbox.finish();
+    flusher.join().unwrap();
+}
+
+/// The patience of a publisher may be over at any moment: its message is written, or refused.
+fn waiting_for_room_timed() {
+    let outbox = Arc::new(Outbox::new(12, OutboxPolicy::Block(SECOND)));
+    let wire = Wire::new();
+    outbox.begin(1, &wire.pipe());
+    let flusher = flusher(&outbox);
+    let publisher = {
+        let outbox = Arc::clone(&outbox);
+        thread::spawn(move || {
+            let publish = |payload: &&str| match outbox.publish(payload) {
+                Ok(()) => true,
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::OutboxFull);
+                    false
+                }
+            };
+            ["1", "2"].into_iter().filter(publish).collect::<String>()
+        })
+    };
+    let clock = thread::spawn(pass_time);
+    let accepted = publisher.join().unwrap();
+    clock.join().unwrap();
+    outbox.close();
+    while outbox.pending() != (0, 0) {
+        thread::yield_now();
+    }
+    assert_eq!(payloads(&wire.text()), accepted);
+    outbox.finish();
+    flusher.join().unwrap();
+}
+
+/// The end at any moment: a message is refused, written, or counted as given up.
+fn finished_while_publishing() {
+    let outbox = Arc::new(Outbox::new(1 << 20, OutboxPolicy::Error));
+    let wire = Wire::new();
+    outbox.begin(1, &wire.pipe());
+    let flusher = flusher(&outbox);
+    let publisher = {
+        let outbox = Arc::clone(&outbox);
+        thread::spawn(move || {
+            ["1", "2"].into_iter().filter(|payload| outbox.publish(payload).is_ok()).count()
+        })
+    };
+    outbox.close();
+    wire.shutdown();
+    outbox.finish();
+    flusher.join().unwrap();
+    let accepted = publisher.join().unwrap() as u64;
+    let written = payloads(&wire.text());
+    assert!("12".starts_with(&written), "{written}");
+    let (discarded, torn) = outbox.lost();
+    assert_eq!(written.len() as u64 + discarded + torn, accepted);
+    assert_eq!(outbox.pending(), (0, 0));
+}
