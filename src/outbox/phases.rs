@@ -277,6 +277,7 @@ mod tests {
         flush(&outbox);
         assert_eq!(second.text(), "PUB a 1\r\n2\r\n");
         assert_eq!(outbox.pending(), (0, 0));
+        assert_eq!(outbox.counts().discarded, 1, "what the late writer held");
     }
 
     #[test]
