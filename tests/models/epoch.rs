@@ -13,7 +13,7 @@ use nats_blocking::{ConnectionStatus, Options};
 use crate::run::Model;
 use crate::wire::Wire;
 
-pub const MODELS: &[Model] =
+pub(crate) const MODELS: &[Model] =
     &[("epoch: two failers, closed", two_failers), ("epoch: a late failer", a_late_failer)];
 
 /// Every server says this at once, and nothing more.
@@ -34,7 +34,7 @@ fn connection(servers: usize) -> Life {
     let options = Options::builder()
         .server("nats://a")
         .reconnect_jitter(Duration::ZERO)
-        .ping_interval(Duration::ZERO)
+        .ping_interval(None)
         .build()
         .expect("options");
     Life::new(&options, Servers(Mutex::new(wires))).expect("a connection")

@@ -11,14 +11,16 @@ use nats_blocking::{ErrorKind, OutboxPolicy};
 use crate::run::Model;
 use crate::wire::Wire;
 
-pub const MODELS: &[Model] = &[
+pub(crate) const MODELS: &[Model] = &[
     ("outbox: two publishers, closed", two_publishers),
     ("outbox: a write cut short", cut_short),
     ("outbox: lost and begun again", lost_and_begun),
     ("outbox: lost twice", lost_twice),
+    ("outbox: lost twice without patience", lost_twice_without_patience),
     ("outbox: waiting for room", waiting_for_room),
     ("outbox: waiting for room, timed", waiting_for_room_timed),
     ("outbox: finished while publishing", finished_while_publishing),
+    ("outbox: finished without patience", finished_without_patience),
 ];
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -54,7 +56,7 @@ fn only(text: &str, of: &str) -> String {
 }
 
 /// Each message once, those of one publisher in order; and the end of the close waits for no time.
-pub fn two_publishers() {
+pub(crate) fn two_publishers() {
     publish_and_close(&Wire::new());
 }
 
@@ -101,9 +103,24 @@ fn lost_and_begun() {
     flusher.join().unwrap();
 }
 
-/// A loss right after a loss, with the patience of the teardown over at any moment: a writer of an
-/// earlier connection changes nothing in a later one.
+/// A loss right after a loss.
 fn lost_twice() {
+    let (written, lost) = lose_twice();
+    assert_eq!((written.as_str(), lost), ("12", 0));
+}
+
+/// The same with the patience of the teardown over at any moment: a writer of an earlier connection
+/// changes nothing in a later one, and what it held is counted.
+fn lost_twice_without_patience() {
+    let clock = thread::spawn(pass_time);
+    let (written, lost) = lose_twice();
+    clock.join().unwrap();
+    assert!(["", "1", "2", "12"].contains(&written.as_str()), "{written}");
+    assert!(written.len() as u64 + lost >= 2, "{written}, {lost} lost");
+}
+
+/// Returns what was written, and how many messages were given up.
+fn lose_twice() -> (String, u64) {
     let outbox = Arc::new(Outbox::new(1 << 20, OutboxPolicy::Error));
     let wires = [Wire::new(), Wire::new(), Wire::new()];
     outbox.begin(1, &wires[0].pipe());
@@ -117,11 +134,14 @@ fn lost_twice() {
     publisher.join().unwrap();
     outbox.close();
     outbox.wait_written(SECOND);
-    let written: String = wires.iter().map(|wire| payloads(&wire.text())).collect();
-    assert_eq!(written, "12");
-    assert_eq!(outbox.pending(), (0, 0));
+    while outbox.pending() != (0, 0) {
+        thread::yield_now();
+    }
     outbox.finish();
     flusher.join().unwrap();
+    let written = wires.iter().map(|wire| payloads(&wire.text())).collect();
+    let (discarded, torn) = outbox.lost();
+    (written, discarded + torn)
 }
 
 /// The outbox holds one message: the others wait for room, and are woken by the writes.
@@ -180,20 +200,42 @@ fn finished_while_publishing() {
     let wire = Wire::new();
     outbox.begin(1, &wire.pipe());
     let flusher = flusher(&outbox);
-    let publisher = {
-        let outbox = Arc::clone(&outbox);
-        thread::spawn(move || {
-            ["1", "2"].into_iter().filter(|payload| outbox.publish(payload).is_ok()).count()
-        })
-    };
+    let publisher = counting_publisher(&outbox);
     outbox.close();
     wire.shutdown();
+    outbox.end(SECOND);
     outbox.finish();
     flusher.join().unwrap();
-    let accepted = publisher.join().unwrap() as u64;
+    let accepted = publisher.join().unwrap();
     let written = payloads(&wire.text());
     assert!("12".starts_with(&written), "{written}");
     let (discarded, torn) = outbox.lost();
     assert_eq!(written.len() as u64 + discarded + torn, accepted);
     assert_eq!(outbox.pending(), (0, 0));
+}
+
+/// The same without waiting for the writer: what it holds is given up, and counted.
+fn finished_without_patience() {
+    let outbox = Arc::new(Outbox::new(1 << 20, OutboxPolicy::Error));
+    let wire = Wire::new();
+    outbox.begin(1, &wire.pipe());
+    let flusher = flusher(&outbox);
+    let publisher = counting_publisher(&outbox);
+    wire.shutdown();
+    outbox.finish();
+    flusher.join().unwrap();
+    let accepted = publisher.join().unwrap();
+    let written = payloads(&wire.text()).len() as u64;
+    let (discarded, torn) = outbox.lost();
+    // What was written in that very moment is counted twice, nothing is counted never.
+    assert!((accepted..=accepted + written).contains(&(written + discarded + torn)));
+    assert_eq!(outbox.pending(), (0, 0));
+}
+
+/// Publishes two messages and says how many were accepted.
+fn counting_publisher(outbox: &Arc<Outbox>) -> JoinHandle<u64> {
+    let outbox = Arc::clone(outbox);
+    thread::spawn(move || {
+        ["1", "2"].into_iter().filter(|payload| outbox.publish(payload).is_ok()).count() as u64
+    })
 }

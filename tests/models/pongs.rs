@@ -12,7 +12,7 @@ use nats_blocking::{ErrorKind, OutboxPolicy};
 use crate::run::Model;
 use crate::wire::Wire;
 
-pub const MODELS: &[Model] = &[
+pub(crate) const MODELS: &[Model] = &[
     ("pongs: two flushes", two_flushes),
     ("pongs: a flush beside a keep-alive", beside_a_keep_alive),
     ("pongs: lost at any moment", lost),
@@ -139,7 +139,7 @@ fn timed() {
 }
 
 /// A control: the waiter is known only after its PING can have been answered.
-pub fn waiter_after_ping() {
+pub(crate) fn waiter_after_ping() {
     let line = Arc::new((Mutex::new(None::<bool>), Condvar::new()));
     let wire = Wire::new();
     let flush = {

@@ -9,7 +9,7 @@ use nats_blocking::internals::{Requests, pass_time};
 
 use crate::run::Model;
 
-pub const MODELS: &[Model] = &[
+pub(crate) const MODELS: &[Model] = &[
     ("requests: reply, deadline, end", reply_deadline_or_end),
     ("requests: two replies, late or closed", answered_late_or_closed),
     ("requests: registered while ending", registered_while_ending),
@@ -43,7 +43,7 @@ fn reply_deadline_or_end() {
 }
 
 /// No deadline: only a wake-up ends the wait. A second reply finds nobody.
-pub fn answered_late_or_closed() {
+pub(crate) fn answered_late_or_closed() {
     let requests = Arc::new(Requests::new());
     let waiting = Arc::new(requests.register().expect("open"));
     let replier = {

@@ -10,7 +10,7 @@ use nats_blocking::internals::lose_wakes;
 use crate::{epoch, outbox, pongs, queue, requests};
 
 /// A model: its name and one execution of it.
-pub type Model = (&'static str, fn());
+pub(crate) type Model = (&'static str, fn());
 
 /// A fault that must be found: its name, the file whose wake-ups are lost (or none, where the model
 /// itself misuses the library), and the model that finds it.
@@ -108,7 +108,7 @@ fn run_all() -> ExitCode {
     if failures.into_inner() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-pub fn main() {
+pub(crate) fn main() {
     let name = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
     let outcome = match name {
         None => run_all(),

@@ -20,40 +20,40 @@ struct State {
 
 /// One connection.
 #[derive(Debug)]
-pub struct Wire {
+pub(crate) struct Wire {
     state: Mutex<State>,
     changed: Condvar,
 }
 
 impl Wire {
-    pub fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self { state: Mutex::new(State::default()), changed: Condvar::new() })
     }
 
     /// The first write that does not wait takes so many bytes only.
-    pub fn with_room(room: usize) -> Arc<Self> {
+    pub(crate) fn with_room(room: usize) -> Arc<Self> {
         let wire = Self::new();
         wire.state.lock().unwrap().room = Some(room);
         wire
     }
 
     /// A connection from which these bytes can be read.
-    pub fn saying(bytes: &str) -> Arc<Self> {
+    pub(crate) fn saying(bytes: &str) -> Arc<Self> {
         let wire = Self::new();
         wire.state.lock().unwrap().unread = bytes.as_bytes().to_vec();
         wire
     }
 
-    pub fn pipe(self: &Arc<Self>) -> Arc<dyn Pipe> {
+    pub(crate) fn pipe(self: &Arc<Self>) -> Arc<dyn Pipe> {
         Arc::clone(self) as Arc<dyn Pipe>
     }
 
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8(self.state.lock().unwrap().written.clone()).expect("text")
     }
 
     /// Waits until so many PINGs were written, or the wire is down; returns how many were.
-    pub fn wait_pings(&self, count: usize) -> usize {
+    pub(crate) fn wait_pings(&self, count: usize) -> usize {
         let mut state = self.state.lock().unwrap();
         loop {
             let text = String::from_utf8_lossy(&state.written);
