@@ -233,9 +233,9 @@ impl Subscriber {
     #[must_use]
     pub(crate) fn announced(&self) -> bool {
         self.slow.store(ANNOUNCED, Ordering::SeqCst);
-        // A consumer that takes the last message right now must see the flag, or must have been
-        // seen to take it, or neither would tell the recovery: changing the counts, by nothing, puts
-        // the two threads into one order, which loading them does not.
+        // A consumer that takes the last message right now must see the flag, or we must see what
+        // it took, or neither would tell the recovery: changing the counts, by nothing, puts the
+        // two threads into one order, which loading them does not.
         self.pending_messages.fetch_add(0, Ordering::AcqRel);
         self.pending_bytes.fetch_add(0, Ordering::AcqRel);
         self.try_recover()

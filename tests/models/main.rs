@@ -10,6 +10,15 @@
 //!
 //! `-- NAME` runs one model here, with everything that loom says.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "a test program without the harness: a failure ends it"
+)]
+
 #[cfg(loom)]
 mod epoch;
 #[cfg(loom)]
