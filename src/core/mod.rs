@@ -30,6 +30,7 @@ mod servers;
 mod shared;
 mod threads;
 mod traffic;
+mod waits;
 
 pub(crate) use callbacks::guarded;
 #[cfg(any(feature = "internals", loom, fuzzing))]

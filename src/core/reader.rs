@@ -28,13 +28,6 @@ use crate::sync::{Arc, assert_unlocked};
 /// How long the teardown waits for a write to notice that its stream is shut down.
 const TURN_PATIENCE: Duration = Duration::from_secs(5);
 
-/// A connection that lasted so long, or as long as the reconnect wait, did last.
-const LASTING: Duration = Duration::from_secs(1);
-
-/// After so many connections in a row that did not last the first attempt waits too: a server that
-/// takes us in only to throw us out must not be asked in a tight loop.
-const QUICK_LOSSES: u32 = 5;
-
 /// The body of the reader thread.
 pub(crate) fn run(core: &Arc<Core>) {
     // A panic here would be a fault of ours: it must still end the connection loudly.
@@ -135,16 +128,8 @@ fn pause(core: &Core, pause: Pause) -> Result<(), Error> {
     let tls = life.pool.has_tls();
     let config = &core.config;
     let most = if tls { config.reconnect_jitter_tls } else { config.reconnect_jitter };
-    // A fresh jitter for each wait; a jitter of zero is none.
-    let jitter = Duration::from_nanos(match u64::try_from(most.as_nanos()).unwrap_or(u64::MAX) {
-        0 => 0,
-        nanos => life.random.draw() % nanos,
-    });
-    let wait = match pause {
-        Pause::None => Duration::ZERO,
-        Pause::Jitter => jitter,
-        Pause::WaitAndJitter => config.reconnect_wait.saturating_add(jitter),
-    };
+    let random = &mut life.random;
+    let wait = pause.length(config.reconnect_wait, most, &mut || random.draw());
     let deadline = clock::now().checked_add(wait);
     while !life.closing && !life.hurry && deadline.is_none_or(|deadline| clock::now() < deadline) {
         core.changed.wait_until(&mut life, deadline);
@@ -292,11 +277,9 @@ fn tell_loss(core: &Core, life: &mut Life, cause: &Error) {
     }
     let kind = ConnectionEventKind::Disconnected { cause: cause.clone() };
     core.emit(life.server.clone(), kind);
-    let random = &mut life.random;
     let lasted = life.connected_at.map_or(Duration::ZERO, clock::since);
-    let quick = !forced && lasted < core.config.reconnect_wait.min(LASTING);
-    life.quick_losses = if quick { life.quick_losses.saturating_add(1) } else { 0 };
-    let at_once = life.quick_losses < QUICK_LOSSES;
+    let at_once = life.losses.lost(lasted, forced, core.config.reconnect_wait);
+    let random = &mut life.random;
     life.pool.begin_outage(at_once, &mut || random.draw());
 }
 

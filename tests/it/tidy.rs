@@ -24,7 +24,7 @@ const LAYERS: &str = "
     transport       stream resolve tcp
     subscriptions   consumer mailbox subscriber requests registry router delivery
     outbox          frames pongs state turn append phases
-    core            notice events keepalive servers threads config life
+    core            notice events keepalive servers waits threads config life
     core            shared traffic flusher attempt receive reader callbacks closing draining
     connection      handle publish looking events
     .               drain request subscription request_many dispatcher listener
@@ -37,7 +37,7 @@ const LAYERS: &str = "
 ";
 
 /// Files that follow time only by what they are told.
-const TIMELESS: &[&str] = &["protocol/", "core/keepalive.rs", "core/servers.rs"];
+const TIMELESS: &[&str] = &["protocol/", "core/keepalive.rs", "core/servers.rs", "core/waits.rs"];
 
 /// The one folder that may touch locks, threads and the system's clock.
 const DOOR: &str = "sync/";
