@@ -12,6 +12,7 @@ mod outbox;
 mod pipe;
 mod queue;
 mod requests;
+mod servers;
 #[cfg(loom)]
 mod time;
 
@@ -20,6 +21,7 @@ pub use outbox::{FlushWait, Outbox};
 pub use pipe::{Dial, Pipe};
 pub use queue::{Arrivals, Counts, Queue, Seen};
 pub use requests::{Requests, Waiting};
+pub use servers::{Attempt, KeepAlive, Servers};
 
 #[cfg(loom)]
 pub use time::{lose_wakes, pass_time};

@@ -104,6 +104,22 @@ impl Outbox {
         }
     }
 
+    /// One step of a flusher that never waits: writes what is there until the pipe takes no more.
+    /// Returns whether anything was there.
+    pub fn write_some(&self) -> bool {
+        let Some(mut batch) = self.0.try_next_batch() else { return false };
+        let mut broken = false;
+        while !batch.is_done() && !broken {
+            match batch.stream.try_write(batch.bytes()) {
+                Ok(0) => break,
+                Ok(count) => batch.wrote(count),
+                Err(_) => broken = true,
+            }
+        }
+        self.0.give_back(batch, broken);
+        true
+    }
+
     /// The connection is lost and its pipe shut down. Flushes under way fail.
     pub fn end(&self, patience: Duration) {
         self.0.suspend();

@@ -110,6 +110,12 @@ impl Outbox {
         }
     }
 
+    /// The next batch if there is one, for tests that have no flusher.
+    #[cfg(any(feature = "internals", loom, fuzzing))]
+    pub(crate) fn try_next_batch(&self) -> Option<Batch> {
+        self.state.lock().take_batch()
+    }
+
     /// The flusher gives the turn back, with what it did not write.
     pub(crate) fn give_back(&self, batch: Batch, broken: bool) {
         let mut state = self.state.lock();

@@ -32,7 +32,7 @@ const LAYERS: &str = "
     options         listening durations property_text property_keys properties environment
     .               lib
     guide           from_nats from_async_nats from_java
-    internals       time pipe queue outbox requests life
+    internals       time pipe queue outbox requests servers life
     testing         client_op interest session broker server grammar recorder
 ";
 
