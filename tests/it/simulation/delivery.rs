@@ -192,8 +192,16 @@ impl World<'_> {
 
     /// The connection breaks: what the network carried is gone.
     fn lose(&mut self) {
-        let Some((network, _)) = self.link.take() else { return };
+        let Some((network, mut session)) = self.link.take() else { return };
         network.shutdown();
+        // Whole messages that no server will read any more.
+        session.unparsed.extend(network.0.lock().unwrap().carried.drain(..));
+        let mut carried = Vec::new();
+        while let Some(op) = session.next() {
+            if let Op::Message(number) = op {
+                carried.push(number);
+            }
+        }
         self.losses += 1;
         let (_, torn_before) = self.outbox.lost();
         let pending_before = self.outbox.pending().0;
@@ -204,7 +212,9 @@ impl World<'_> {
         // Messages leave in order: the first ones that no server saw are the ones that are gone.
         let kept = self.outbox.pending().0 as usize;
         let unseen: Vec<_> = self.open().collect();
-        self.lost.extend(&unseen[..unseen.len() - kept]);
+        let gone = &unseen[..unseen.len() - kept];
+        assert_eq!(gone[..gone.len() - torn as usize], carried, "kept what was sent, or lost more");
+        self.lost.extend(gone);
         self.pongs = 0;
         self.settle();
         assert!(self.flushes.is_empty(), "a flush outlived its connection");
