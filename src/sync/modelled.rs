@@ -162,12 +162,14 @@ pub(crate) mod time {
 
     static LOST: OnceLock<&str> = OnceLock::new();
 
-    /// From now on the wake-ups that this file gives are lost.
-    pub(crate) fn lose_wakes(file: &'static str) {
-        let _ = LOST.set(file);
+    /// From now on the wake-ups that this file (`file.rs`) or place (`file.rs:12`) gives are lost.
+    pub(crate) fn lose_wakes(place: &'static str) {
+        let _ = LOST.set(place);
     }
 
     pub(super) fn is_lost(from: &Location<'_>) -> bool {
-        LOST.get().is_some_and(|file| from.file().ends_with(file))
+        let (file, line) = (from.file(), from.line());
+        LOST.get()
+            .is_some_and(|place| file.ends_with(place) || format!("{file}:{line}").ends_with(place))
     }
 }

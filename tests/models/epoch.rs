@@ -13,8 +13,12 @@ use nats_blocking::{ConnectionStatus, Options};
 use crate::run::Model;
 use crate::wire::Wire;
 
-pub(crate) const MODELS: &[Model] =
-    &[("epoch: two failers, closed", two_failers), ("epoch: a late failer", a_late_failer)];
+pub(crate) const MODELS: &[Model] = &[
+    ("epoch: two failers, closed", two_failers),
+    ("epoch: a late failer", a_late_failer),
+    ("epoch: a flush and a close", flushed_and_closed),
+    ("epoch: a flush across a loss", flushed_across_a_loss),
+];
 
 /// Every server says this at once, and nothing more.
 const HELLO: &str = "INFO {}\r\nPONG\r\n";
@@ -30,7 +34,10 @@ impl Dial for Servers {
 }
 
 fn connection(servers: usize) -> Life {
-    let wires = (0..servers).map(|_| Wire::saying(HELLO)).collect();
+    over((0..servers).map(|_| Wire::saying(HELLO)).collect())
+}
+
+fn over(wires: Vec<Arc<Wire>>) -> Life {
     let options = Options::builder()
         .server("nats://a")
         .reconnect_jitter(Duration::ZERO)
@@ -92,4 +99,49 @@ fn a_late_failer() {
     reader.join().unwrap();
     let counts = connection.statistics();
     assert_eq!((counts.disconnects(), counts.reconnects(), counts.panics()), (1, 1, 0));
+}
+
+fn flusher(life: &Life) -> thread::JoinHandle<()> {
+    let life = life.clone();
+    thread::spawn(move || life.run_flusher())
+}
+
+const LONG: Duration = Duration::from_secs(60);
+
+/// The whole way of a flush, beside a close at any moment: it succeeds or is told so, and both
+/// threads end. No time passes.
+fn flushed_and_closed() {
+    let life = over(vec![Wire::answering("INFO {}\r\n")]);
+    let (reader, flusher) = (reader(&life), flusher(&life));
+    let connection = life.connection();
+    let flush = {
+        let life = life.clone();
+        thread::spawn(move || life.connection().flush_timeout(LONG))
+    };
+    connection.wait_for_status(ConnectionStatus::Connected, LONG).expect("a connection");
+    connection.close();
+    if let Err(error) = flush.join().unwrap() {
+        assert!(error.is_closed(), "{error}");
+    }
+    reader.join().unwrap();
+    flusher.join().unwrap();
+    assert_eq!(connection.statistics().panics(), 0);
+}
+
+/// A loss at any moment of a flush: it succeeds on either connection, or fails with the first.
+fn flushed_across_a_loss() {
+    let wires = vec![Wire::answering("INFO {}\r\n"), Wire::answering("INFO {}\r\n")];
+    let life = over(wires);
+    let (reader, flusher) = (reader(&life), flusher(&life));
+    let failer = failer(&life, "lost");
+    let connection = life.connection();
+    match connection.flush_timeout(LONG) {
+        Ok(()) => {}
+        Err(error) => assert!(error.is_disconnected(), "{error}"),
+    }
+    failer.join().unwrap();
+    connection.close();
+    reader.join().unwrap();
+    flusher.join().unwrap();
+    assert_eq!(connection.statistics().panics(), 0);
 }

@@ -8,7 +8,8 @@
 //!     RUSTFLAGS='--cfg loom' CARGO_TARGET_DIR=target/loom \
 //!         cargo test --release --features internals --test models
 //!
-//! `-- NAME` runs one model here, with everything that loom says.
+//! `-- NAME` runs one model here, with everything that loom says; with `--lose=FILE.rs:LINE` also,
+//! the wake-up of that line of the library is lost.
 
 #![allow(
     clippy::unwrap_used,

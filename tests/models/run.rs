@@ -109,6 +109,11 @@ fn run_all() -> ExitCode {
 }
 
 pub(crate) fn main() {
+    if let Some(place) =
+        std::env::args().find_map(|text| Some(text.strip_prefix("--lose=")?.to_owned()))
+    {
+        lose_wakes(place.leak());
+    }
     let name = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
     let outcome = match name {
         None => run_all(),

@@ -14,6 +14,8 @@ struct State {
     down: bool,
     /// A write is under way: there must never be two.
     busy: bool,
+    /// Each PING is answered at once.
+    answering: bool,
     /// What the next write takes at most, if it does not wait for room.
     room: Option<usize>,
 }
@@ -41,6 +43,13 @@ impl Wire {
     pub(crate) fn saying(bytes: &str) -> Arc<Self> {
         let wire = Self::new();
         wire.state.lock().unwrap().unread = bytes.as_bytes().to_vec();
+        wire
+    }
+
+    /// A server that says `hello` and answers every PING.
+    pub(crate) fn answering(hello: &str) -> Arc<Self> {
+        let wire = Self::saying(hello);
+        wire.state.lock().unwrap().answering = true;
         wire
     }
 
@@ -92,6 +101,11 @@ impl Pipe for Wire {
         let room = if wait { None } else { state.room.take() };
         let count = room.unwrap_or(bytes.len()).min(bytes.len());
         state.written.extend_from_slice(&bytes[..count]);
+        if state.answering {
+            // No model splits a PING.
+            let pings = bytes[..count].windows(6).filter(|part| part == b"PING\r\n").count();
+            state.unread.extend_from_slice(&b"PONG\r\n".repeat(pings));
+        }
         self.changed.notify_all();
         Ok(count)
     }
