@@ -16,8 +16,8 @@ use crate::wire::Wire;
 pub(crate) const MODELS: &[Model] = &[
     ("epoch: two failers, closed", two_failers),
     ("epoch: a late failer", a_late_failer),
-    ("epoch: a flush and a close", flushed_and_closed),
-    ("epoch: a flush across a loss", flushed_across_a_loss),
+    ("whole: a flush and a close", flushed_and_closed),
+    ("whole: a flush across a loss", flushed_across_a_loss),
 ];
 
 /// Every server says this at once, and nothing more.

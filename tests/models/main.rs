@@ -1,5 +1,6 @@
 //! Models: the queues and tables of the library, run under every order of their threads in which at
-//! most three of them are interrupted (loom).
+//! most three of them are interrupted (loom); two models of a whole connection allow one
+//! interruption only.
 //!
 //! A program without the test harness, because a deadlock that loom finds ends its process: each
 //! model and each control runs in a process of its own. A control is a model with a fault planted
@@ -8,7 +9,7 @@
 //!     RUSTFLAGS='--cfg loom' CARGO_TARGET_DIR=target/loom \
 //!         cargo test --release --features internals --test models
 //!
-//! `-- NAME` runs one model here, with everything that loom says; with `--lose=FILE.rs:LINE` also,
+//! `-- NAME` runs one model here, with everything that loom says; with `--lose=FILE.rs:LINE` also
 //! the wake-up of that line of the library is lost.
 
 #![allow(
