@@ -113,9 +113,8 @@ fn run_all() -> ExitCode {
 }
 
 pub(crate) fn main() {
-    if let Some(place) =
-        std::env::args().find_map(|text| Some(text.strip_prefix("--lose=")?.to_owned()))
-    {
+    let lost = std::env::args().find_map(|text| Some(text.strip_prefix("--lose=")?.to_owned()));
+    if let Some(place) = lost {
         lose_wakes(place.leak());
     }
     let name = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
