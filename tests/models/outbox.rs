@@ -16,7 +16,7 @@ pub(crate) const MODELS: &[Model] = &[
     ("outbox: a write cut short", cut_short),
     ("outbox: lost and begun again", lost_and_begun),
     ("outbox: lost twice", lost_twice),
-    ("outbox: lost twice without patience", lost_twice_without_patience),
+    ("outbox: lost without patience", lost_without_patience),
     ("outbox: waiting for room", waiting_for_room),
     ("outbox: waiting for room, timed", waiting_for_room_timed),
     ("outbox: finished while publishing", finished_while_publishing),
@@ -105,24 +105,24 @@ fn lost_and_begun() {
 
 /// A loss right after a loss.
 fn lost_twice() {
-    let (written, lost) = lose_twice();
+    let (written, lost) = lose(2);
     assert_eq!((written.as_str(), lost), ("12", 0));
 }
 
-/// The same with the patience of the teardown over at any moment: a writer of an earlier connection
+/// One loss with the patience of the teardown over at any moment: a writer of an earlier connection
 /// changes nothing in a later one, and what it held is counted.
-fn lost_twice_without_patience() {
+fn lost_without_patience() {
     let clock = thread::spawn(pass_time);
-    let (written, lost) = lose_twice();
+    let (written, lost) = lose(1);
     clock.join().unwrap();
     assert!(["", "1", "2", "12"].contains(&written.as_str()), "{written}");
     assert!(written.len() as u64 + lost >= 2, "{written}, {lost} lost");
 }
 
 /// Returns what was written, and how many messages were given up.
-fn lose_twice() -> (String, u64) {
+fn lose(times: usize) -> (String, u64) {
     let outbox = Arc::new(Outbox::new(1 << 20, OutboxPolicy::Error));
-    let wires = [Wire::new(), Wire::new(), Wire::new()];
+    let wires: Vec<_> = (0..=times).map(|_| Wire::new()).collect();
     outbox.begin(1, &wires[0].pipe());
     let flusher = flusher(&outbox);
     let publisher = publisher(&outbox, &["1", "2"]);
