@@ -34,10 +34,11 @@ impl ConnectionListener for Printer {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::read()?;
+    let signals = arguments.signals()?;
     match &arguments.server {
         Some(url) => {
             let connection = options(url).connect()?;
-            listen_until_the_end(&connection, arguments.lasting)
+            listen_until_the_end(&connection, signals, arguments.lasting)
         }
         None => demonstrate(),
     }

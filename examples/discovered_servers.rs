@@ -21,6 +21,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::read()?;
+    let signals = arguments.signals()?;
     let (url, own) = arguments.server()?;
     let recorder = Recorder::new();
     let connection = Options::builder()
@@ -32,7 +33,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     say(format!("Known servers: {}", connection.servers().join(", ")));
     match own {
         Some(server) => announce(&server, &recorder)?,
-        None => return listen_until_the_end(&connection, arguments.lasting),
+        None => return listen_until_the_end(&connection, signals, arguments.lasting),
     }
     connection.close();
     Ok(())

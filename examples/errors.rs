@@ -61,9 +61,10 @@ impl ErrorListener for Printer {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments = Arguments::read()?;
+    let signals = arguments.signals()?;
     let Some(url) = &arguments.server else { return demonstrate() };
     let connection = options(url).connect()?;
-    listen_until_the_end(&connection, arguments.lasting)
+    listen_until_the_end(&connection, signals, arguments.lasting)
 }
 
 fn options(url: &str) -> OptionsBuilder {

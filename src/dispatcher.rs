@@ -11,15 +11,15 @@ use std::time::Duration;
 
 use crate::clock;
 use crate::connection::Connection;
-use crate::core::{Core, Runs, guarded};
+use crate::core::{Core, Runs};
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::{Message, check_subscribe};
 use crate::subscription::check_max;
 use crate::subscriptions::{
-    Consumer, ConsumerStatus, End, Inbox, Item, PendingLimits, Rest, Subscriber, Target, deliver,
-    end_inbox,
+    Consumer, ConsumerStatus, ConsumerView, EndReason, Inbox, Item, PendingLimits, Rest,
+    SealedConsumer, Subscriber, SubscriptionEnd, Target, deliver, end_inbox,
 };
-use crate::sync::{Arc, Mutex, Rank};
+use crate::sync::{Arc, Mutex, Rank, guarded};
 
 type Handler = Box<dyn FnMut(&Connection, Message) + Send>;
 
@@ -57,6 +57,8 @@ struct Shared {
     /// Subscriptions with a handler of their own; without any the table is not looked at.
     own_handlers: AtomicUsize,
     limits: Mutex<PendingLimits>,
+    /// The size of the table from which on it is looked through for subscriptions that have ended.
+    sweep_at: AtomicUsize,
     /// Counts of subscriptions that have left the table; they change with the table locked.
     past_delivered: AtomicU64,
     past_dropped: AtomicU64,
@@ -68,11 +70,23 @@ struct Entry {
     handler: Option<Option<Handler>>,
 }
 
+impl Entry {
+    /// Whether it has ended, has nothing left to hand out, and does not run.
+    fn is_over(&self) -> bool {
+        self.subscriber.status() == ConsumerStatus::Ended
+            && self.subscriber.pending_messages() == 0
+            && !matches!(self.handler, Some(None))
+    }
+}
+
 impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.subscriber.fmt(f)
     }
 }
+
+/// A table smaller than this is not looked through when a subscription is added.
+const SWEEP_LEAST: usize = 64;
 
 /// The number of the next dispatcher of this process.
 static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
@@ -96,6 +110,7 @@ impl Connection {
             mailbox: Arc::new(Inbox::new()),
             table: Mutex::new(Rank::Leaf, BTreeMap::new()),
             own_handlers: AtomicUsize::new(0),
+            sweep_at: AtomicUsize::new(SWEEP_LEAST),
             limits: Mutex::new(Rank::Leaf, core.config.pending_limits),
             past_delivered: AtomicU64::new(0),
             past_dropped: AtomicU64::new(0),
@@ -107,7 +122,7 @@ impl Connection {
         core.threads.start(name, core.id, Runs::Program, body)?;
         // The connection may have ended before it knew of this queue.
         if let Err(error) = core.check_open() {
-            end_inbox(&shared.mailbox, End::Closed(None), Rest::Drop);
+            end_inbox(&shared.mailbox, EndReason::Closed(None), Rest::Drop);
             return Err(error);
         }
         Ok(Dispatcher { connection: self.clone(), shared })
@@ -117,7 +132,7 @@ impl Connection {
 /// The body of a dispatcher's thread.
 fn run(core: &Arc<Core>, shared: &Shared, mut default: impl FnMut(&Connection, Message)) {
     let connection = Connection::lend(core);
-    deliver(&shared.mailbox, |Item { subscriber, message }| {
+    let handle = |Item { subscriber, message }| {
         let sid = subscriber.sid();
         // Before the message is handed out: once nothing waits, an ended entry may be swept.
         let own = shared.take_handler(sid);
@@ -137,7 +152,15 @@ fn run(core: &Arc<Core>, shared: &Shared, mut default: impl FnMut(&Connection, M
             let text = format!("a handler of '{}' (sid {sid}) panicked", subscriber.subject());
             core.exception(Error::new(ErrorKind::UserPanic, text));
         }
-    });
+        subscriber
+    };
+    deliver(&shared.mailbox, handle, |subscriber| core.settle(subscriber));
+    // No handler runs any more, whatever may still be on its way to this queue.
+    for subscriber in shared.subscribers() {
+        if subscriber.status() == ConsumerStatus::Ended {
+            core.finish_subscription(&subscriber);
+        }
+    }
     // Handlers are dropped here, on the thread on which they ran, with no lock held.
     guarded(|| drop(shared.take_out(|_| true)));
 }
@@ -166,13 +189,25 @@ impl Shared {
         self.table.lock().values().map(|entry| Arc::clone(&entry.subscriber)).collect()
     }
 
-    /// Forgets subscriptions that have ended and have nothing left to hand out.
-    fn sweep(&self) {
-        drop(self.take_out(|entry| {
-            entry.subscriber.status() == ConsumerStatus::Ended
-                && entry.subscriber.pending_messages() == 0
-                && !matches!(entry.handler, Some(None))
-        }));
+    /// Forgets subscriptions that have ended and have nothing left to hand out. The whole table is
+    /// looked through only when it has doubled: adding many costs the same for each.
+    fn sweep_if_grown(&self) {
+        if self.table.lock().len() < self.sweep_at.load(Ordering::Relaxed) {
+            return;
+        }
+        drop(self.take_out(Entry::is_over));
+        let left = self.table.lock().len();
+        self.sweep_at.store(SWEEP_LEAST.max(2 * left), Ordering::Relaxed);
+    }
+
+    /// Forgets one subscription if it is over.
+    fn sweep_one(&self, sid: u64) {
+        let gone = {
+            let mut table = self.table.lock();
+            let over = table.get(&sid).is_some_and(Entry::is_over);
+            if over { self.remove(&mut table, sid) } else { None }
+        };
+        drop(gone);
     }
 
     /// Takes entries out of the table and keeps their counts. The caller drops them, and with them
@@ -181,15 +216,17 @@ impl Shared {
         let mut table = self.table.lock();
         let sids: Vec<u64> =
             table.iter().filter(|(_, entry)| over(entry)).map(|(sid, _)| *sid).collect();
-        let gone: Vec<Entry> = sids.iter().filter_map(|sid| table.remove(sid)).collect();
-        for entry in &gone {
-            self.past_delivered.fetch_add(entry.subscriber.delivered(), Ordering::Relaxed);
-            self.past_dropped.fetch_add(entry.subscriber.dropped(), Ordering::Relaxed);
-            if entry.handler.is_some() {
-                self.own_handlers.fetch_sub(1, Ordering::AcqRel);
-            }
+        sids.into_iter().filter_map(|sid| self.remove(&mut table, sid)).collect()
+    }
+
+    fn remove(&self, table: &mut BTreeMap<u64, Entry>, sid: u64) -> Option<Entry> {
+        let entry = table.remove(&sid)?;
+        self.past_delivered.fetch_add(entry.subscriber.delivered(), Ordering::Relaxed);
+        self.past_dropped.fetch_add(entry.subscriber.dropped(), Ordering::Relaxed);
+        if entry.handler.is_some() {
+            self.own_handlers.fetch_sub(1, Ordering::AcqRel);
         }
-        gone
+        Some(entry)
     }
 
     /// A count over all subscriptions, with `past` for those that have left the table.
@@ -237,6 +274,23 @@ impl Dispatcher {
     /// # Errors
     ///
     /// Those of [`Connection::queue_subscribe`].
+    ///
+    /// ```
+    /// # #[cfg(feature = "testing")]
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = nats_blocking::testing::Server::start()?;
+    /// # let connection = nats_blocking::connect(server.url())?;
+    /// let dispatcher = connection.dispatcher(|_, message| println!("{}", message.subject()))?;
+    /// let jobs = dispatcher.queue_subscribe("jobs", "workers")?;
+    /// let news = dispatcher.queue_subscribe_with("news", "readers", |_, _| println!("news"))?;
+    /// dispatcher.unsubscribe_after(news, 10)?;
+    /// assert!(dispatcher.unsubscribe(jobs));
+    /// dispatcher.set_pending_limits(nats_blocking::PendingLimits::new(1_000, 0));
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "testing"))]
+    /// # fn main() {}
+    /// ```
     pub fn queue_subscribe_with(
         &self,
         subject: impl AsRef<str>,
@@ -248,7 +302,7 @@ impl Dispatcher {
 
     fn add(&self, subject: &str, queue: Option<&str>, handler: Option<Handler>) -> Result<u64> {
         check_subscribe(subject)?;
-        self.shared.sweep();
+        self.shared.sweep_if_grown();
         if let Some(end) = self.shared.mailbox.ended() {
             return Err(end.error());
         }
@@ -268,7 +322,7 @@ impl Dispatcher {
         let subscriber = core.subscribe_then(subject, queue, target, limits, registered)?;
         // A drain of this dispatcher may have come between: its queue takes nothing any more.
         if let Some(end) = self.shared.mailbox.ended() {
-            core.end_subscription(&subscriber, End::Unsubscribed);
+            core.end_subscription(&subscriber, EndReason::Unsubscribed);
             return Err(end.error());
         }
         Ok(subscriber.sid())
@@ -279,8 +333,8 @@ impl Dispatcher {
     pub fn unsubscribe(&self, sid: u64) -> bool {
         let entry = self.find(sid);
         if let Some(subscriber) = &entry {
-            self.connection.core().end_subscription(subscriber, End::Unsubscribed);
-            self.shared.sweep();
+            self.connection.core().end_subscription(subscriber, EndReason::Unsubscribed);
+            self.shared.sweep_one(sid);
         }
         entry.is_some()
     }
@@ -298,6 +352,85 @@ impl Dispatcher {
             self.connection.core().limit_subscription(subscriber, max);
         }
         Ok(entry.is_some())
+    }
+
+    /// Calls a closure once, on the callback thread, when that subscription has ended and the last
+    /// call of its handler has returned; otherwise like
+    /// [`Subscription::on_closed`](crate::Subscription::on_closed). At the end of the connection a
+    /// handler that still runs is not waited for.
+    ///
+    /// Returns whether the closure will be called: not if the subscription is none of this
+    /// dispatcher's (any more), and not after [`Closed`](crate::ConnectionEventKind::Closed).
+    ///
+    /// ```
+    /// # #[cfg(feature = "testing")]
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::sync::mpsc;
+    /// use std::time::Duration;
+    ///
+    /// use nats_blocking::testing::Server;
+    ///
+    /// let server = Server::start()?;
+    /// let connection = nats_blocking::connect(server.url())?;
+    /// let dispatcher = connection.dispatcher(|_, message| println!("{}", message.subject()))?;
+    /// let sid = dispatcher.subscribe("jobs")?;
+    /// dispatcher.unsubscribe_after(sid, 2)?;
+    /// let (sender, ended) = mpsc::channel();
+    /// dispatcher.on_closed(sid, move |_, end| {
+    ///     let _ = sender.send(end.consumer().delivered());
+    /// });
+    /// connection.publish("jobs", "one")?;
+    /// connection.publish("jobs", "two")?;
+    /// assert_eq!(ended.recv_timeout(Duration::from_secs(10))?, 2);
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "testing"))]
+    /// # fn main() {}
+    /// ```
+    pub fn on_closed(
+        &self,
+        sid: u64,
+        hook: impl FnOnce(&Connection, &SubscriptionEnd) + Send + 'static,
+    ) -> bool {
+        let Some(subscriber) = self.find(sid) else { return false };
+        let hook =
+            move |core: &Arc<Core>, end: &SubscriptionEnd| hook(&Connection::lend(core), end);
+        self.connection.core().on_subscription_end(&subscriber, Box::new(hook))
+    }
+
+    /// A look at one subscription: what waits, what was handled and dropped. It stays valid after
+    /// the end. None if the subscription is none of this dispatcher's (any more).
+    pub fn subscription(&self, sid: u64) -> Option<ConsumerView> {
+        Some(ConsumerView::new(self.find(sid)?))
+    }
+
+    /// Sets how much may wait for one subscription; until
+    /// [`set_pending_limits`](Self::set_pending_limits) sets it for all. Returns whether it was one
+    /// of this dispatcher's.
+    ///
+    /// ```
+    /// # #[cfg(feature = "testing")]
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = nats_blocking::testing::Server::start()?;
+    /// # let connection = nats_blocking::connect(server.url())?;
+    /// use nats_blocking::{Consumer, PendingLimits};
+    ///
+    /// let dispatcher = connection.dispatcher(|_, _| {})?;
+    /// let sid = dispatcher.subscribe("log.>")?;
+    /// assert!(dispatcher.set_pending_limits_of(sid, PendingLimits::new(1_000, 0)));
+    /// let subscription = dispatcher.subscription(sid).ok_or("not there")?;
+    /// assert_eq!((subscription.subject().as_str(), subscription.dropped()), ("log.>", 0));
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "testing"))]
+    /// # fn main() {}
+    /// ```
+    pub fn set_pending_limits_of(&self, sid: u64, limits: PendingLimits) -> bool {
+        let subscriber = self.find(sid);
+        if let Some(subscriber) = &subscriber {
+            subscriber.set_limits(limits);
+        }
+        subscriber.is_some()
     }
 
     fn find(&self, sid: u64) -> Option<Arc<Subscriber>> {
@@ -346,12 +479,12 @@ impl Drop for Dispatcher {
         let draining = self.shared.mailbox.ended().is_some()
             || subscribers.iter().any(|one| one.status() == ConsumerStatus::Draining);
         for subscriber in subscribers.iter().filter(|one| one.status() == ConsumerStatus::Active) {
-            self.connection.core().end_subscription(subscriber, End::Unsubscribed);
+            self.connection.core().end_subscription(subscriber, EndReason::Unsubscribed);
         }
         if draining {
             return;
         }
-        end_inbox(&self.shared.mailbox, End::Unsubscribed, Rest::Drop);
+        end_inbox(&self.shared.mailbox, EndReason::Unsubscribed, Rest::Drop);
     }
 }
 
@@ -363,6 +496,8 @@ impl fmt::Debug for Dispatcher {
             .finish_non_exhaustive()
     }
 }
+
+impl SealedConsumer for Dispatcher {}
 
 impl Consumer for Dispatcher {
     fn id(&self) -> u64 {
@@ -398,7 +533,7 @@ impl Consumer for Dispatcher {
     fn status(&self) -> ConsumerStatus {
         match self.shared.mailbox.ended() {
             None => ConsumerStatus::Active,
-            Some(End::Drained) if self.pending_messages() > 0 => ConsumerStatus::Draining,
+            Some(EndReason::Drained) if self.pending_messages() > 0 => ConsumerStatus::Draining,
             Some(_) => ConsumerStatus::Ended,
         }
     }

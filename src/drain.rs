@@ -64,6 +64,25 @@ impl Connection {
     ///
     /// [`Disconnected`](ErrorKind::Disconnected) while the connection is down: it is left as it is;
     /// [`Closed`](ErrorKind::Closed).
+    ///
+    /// ```
+    /// # #[cfg(feature = "testing")]
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = nats_blocking::testing::Server::start()?;
+    /// # let connection = nats_blocking::connect(server.url())?;
+    /// use std::time::Duration;
+    ///
+    /// use nats_blocking::Drain;
+    ///
+    /// let drain: Drain = connection.start_drain(Duration::from_secs(10))?;
+    /// println!("draining");
+    /// drain.wait(Duration::from_secs(20))?;
+    /// assert!(drain.is_finished() && connection.is_closed());
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "testing"))]
+    /// # fn main() {}
+    /// ```
     pub fn start_drain(&self, timeout: Duration) -> Result<Drain> {
         let progress = self.core().start_drain(timeout)?;
         Ok(Drain { core: Arc::clone(self.core()), progress })

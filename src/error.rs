@@ -7,6 +7,7 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::io;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
 use crate::server_error::ServerError;
@@ -33,6 +34,8 @@ pub enum ErrorKind {
     InvalidOption,
     /// The call makes no sense here: the text says why and what to do instead.
     Misuse,
+    /// A payload is asked for as text and is no UTF-8.
+    NotText,
     /// Payload and headers together are larger than the server accepts.
     MaxPayload,
     /// The protocol line of a message or subscription would be longer than the control line.
@@ -55,6 +58,9 @@ pub enum ErrorKind {
     Draining,
     /// The server does not permit this user the subject.
     PermissionsViolation,
+    /// Who we are could not be said: a credentials file that cannot be read, a seed or a JWT that
+    /// is malformed, a source of credentials that failed, a server that sends no nonce to sign.
+    Credentials,
     /// The server refused who we say we are.
     Authorization,
     /// The server said something else with `-ERR`.
@@ -65,7 +71,7 @@ pub enum ErrorKind {
     Io,
     /// A host name could not be resolved.
     Dns,
-    /// TLS is wanted and cannot be had.
+    /// TLS is wanted and cannot be had: the text says which check failed, or which file.
     Tls,
     /// No server accepted the connection; [`Error::attempts`] has the cause for each.
     Connect,
@@ -75,6 +81,8 @@ pub enum ErrorKind {
     WriteTimeout,
     /// The program asked for a new connection with `force_reconnect`.
     ForcedReconnect,
+    /// The server announced its end, and the connection left it: `reconnect_on_lame_duck`.
+    LameDuck,
     /// A handler or listener of the program panicked.
     UserPanic,
     /// A promise that this crate makes to itself was broken. Please report it.
@@ -148,7 +156,12 @@ impl Error {
         Self::build(kind, text.into(), Some(Source::Own(cause)))
     }
 
+    /// A failed read or write. What a stream explains with an error of this crate keeps its kind.
     pub(crate) fn io(doing: &str, error: io::Error) -> Self {
+        let own = error.get_ref().and_then(|inner| inner.downcast_ref::<Self>());
+        if let Some(own) = own {
+            return Self::caused_by(own.kind(), format!("{doing}: {own}"), own.clone());
+        }
         Self::with_source(ErrorKind::Io, format!("{doing}: {error}"), error)
     }
 
@@ -250,6 +263,10 @@ impl From<Error> for io::Error {
         Self::new(kind, error)
     }
 }
+
+/// An error never changes once it is made.
+impl UnwindSafe for Error {}
+impl RefUnwindSafe for Error {}
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -199,6 +199,28 @@ impl Connection {
 
     /// Removes a listener of either kind. A call under way still ends; no other follows. Returns
     /// whether it was there.
+    ///
+    /// ```
+    /// # #[cfg(feature = "testing")]
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = nats_blocking::testing::Server::start()?;
+    /// # let connection = nats_blocking::connect(server.url())?;
+    /// use nats_blocking::{Connection, ConnectionEvent, ErrorListener, ListenerId};
+    ///
+    /// struct Quiet;
+    ///
+    /// impl ErrorListener for Quiet {}
+    ///
+    /// let printer = |_: &Connection, event: &ConnectionEvent| println!("{event}");
+    /// let events: ListenerId = connection.add_connection_listener(printer);
+    /// let errors = connection.add_error_listener(Quiet);
+    /// assert!(connection.remove_listener(events) && connection.remove_listener(errors));
+    /// assert!(!connection.remove_listener(events), "it is gone");
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "testing"))]
+    /// # fn main() {}
+    /// ```
     pub fn remove_listener(&self, listener: ListenerId) -> bool {
         self.core().hub.remove(listener)
     }

@@ -40,7 +40,8 @@ pub(crate) fn unique() -> Result<String> {
     Ok(bytes.into_iter().map(letter).collect())
 }
 
-fn seed<const N: usize>() -> Result<[u8; N]> {
+/// Bytes that nobody can guess.
+pub(crate) fn seed<const N: usize>() -> Result<[u8; N]> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(|error| {
         Error::new(ErrorKind::Io, format!("the system gives no random numbers: {error}"))

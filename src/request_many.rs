@@ -76,6 +76,7 @@ impl fmt::Debug for Gather {
 ///
 /// `next` waits as long as the [`Gather`] says. An error ends the replies. Dropping it ends the
 /// interest in further ones.
+#[must_use = "dropping it ends the interest in the replies"]
 pub struct Replies {
     subscription: Subscription,
     gather: Gather,

@@ -8,14 +8,15 @@ use std::net::IpAddr;
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// The port of a URL that names none.
-pub(crate) const DEFAULT_PORT: u16 = 4222;
-
-/// Whether a server is spoken to in clear or over TLS.
+/// How a server is spoken to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Scheme {
     Nats,
     Tls,
+    /// WebSocket in clear.
+    Ws,
+    /// WebSocket over TLS.
+    Wss,
 }
 
 impl Scheme {
@@ -23,7 +24,22 @@ impl Scheme {
         match self {
             Self::Nats => "nats",
             Self::Tls => "tls",
+            Self::Ws => "ws",
+            Self::Wss => "wss",
         }
+    }
+
+    /// The port of a URL that names none: for WebSocket that of HTTP, as every browser has it.
+    fn default_port(self) -> u16 {
+        match self {
+            Self::Nats | Self::Tls => 4222,
+            Self::Ws => 80,
+            Self::Wss => 443,
+        }
+    }
+
+    fn is_websocket(self) -> bool {
+        matches!(self, Self::Ws | Self::Wss)
     }
 }
 
@@ -46,11 +62,16 @@ pub(crate) struct ServerUrl {
     scheme: Scheme,
     host: String,
     port: u16,
+    /// What a WebSocket request asks for: path and query, empty for none. Never printed, for a
+    /// query may hold a token.
+    path: String,
     user_info: Option<UserInfo>,
+    /// The name that the server's certificate must be for, where it is not the host.
+    tls_name: Option<String>,
 }
 
 impl ServerUrl {
-    /// Reads `[scheme://][user[:password]@]host[:port]`.
+    /// Reads `[scheme://][user[:password]@]host[:port]`, for WebSocket also `/path[?query]`.
     pub(crate) fn parse(text: &str) -> Result<Self> {
         let text = text.trim();
         if text.is_empty() {
@@ -72,8 +93,13 @@ impl ServerUrl {
         let scheme = match url.scheme() {
             "nats" => Scheme::Nats,
             "tls" => Scheme::Tls,
+            "ws" if cfg!(feature = "websocket") => Scheme::Ws,
+            "wss" if cfg!(feature = "websocket") => Scheme::Wss,
+            "ws" | "wss" => {
+                return Err(bad("WebSocket needs the feature `websocket` of this crate"));
+            }
             other => {
-                return Err(bad(&format!("the scheme '{other}' is not one of nats, tls")));
+                return Err(bad(&format!("the scheme '{other}' is not one of nats, tls, ws, wss")));
             }
         };
         let host = url.host_str().filter(|host| !host.is_empty()).ok_or_else(|| bad("no host"))?;
@@ -82,7 +108,16 @@ impl ServerUrl {
         if host.contains('%') {
             return Err(bad("the host holds a character that a host name cannot hold"));
         }
-        if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
+        // Seen in the text itself: a path such as `/@/..`, which may be the rest of a password,
+        // resolves to none.
+        let behind = full.split_once("://").and_then(|(_, rest)| rest.split_once('/'));
+        let raw_path = behind.map_or("", |(_, path)| path);
+        if scheme.is_websocket() && raw_path.contains('@') {
+            return Err(bad("a path with @ may be the rest of a password: %40 says it is none"));
+        }
+        let path = path(&url);
+        let more = !raw_path.is_empty() || url.query().is_some();
+        if url.fragment().is_some() || (!scheme.is_websocket() && more) {
             return Err(bad("a path, query or fragment means nothing here"));
         }
         if url.port() == Some(0) {
@@ -90,7 +125,14 @@ impl ServerUrl {
         }
         let host = host.trim_start_matches('[').trim_end_matches(']').to_ascii_lowercase();
         let user_info = user_info(&url).map_err(|why| bad(&why))?;
-        Ok(Self { scheme, host, port: url.port().unwrap_or(DEFAULT_PORT), user_info })
+        Ok(Self {
+            scheme,
+            host,
+            port: url.port().unwrap_or_else(|| scheme.default_port()),
+            path,
+            user_info,
+            tls_name: None,
+        })
     }
 
     /// Reads a comma-separated list; empty entries are skipped.
@@ -115,13 +157,36 @@ impl ServerUrl {
         Ok(urls)
     }
 
-    /// The address that a server announced, as `host:port`, with the scheme and the user
-    /// information of the URL through which it was learned.
+    /// The address that a server announced, as `host:port`, with what it inherits from the URL
+    /// through which it was learned: the scheme and the path; over TLS, for a bare address, the
+    /// name that was verified; and the user information, over TLS only if the same name will be
+    /// verified.
     pub(crate) fn discovered(address: &str, through: &Self) -> Result<Self> {
-        let mut url = Self::parse(address)?;
+        let text = address.trim();
+        let bare = if text.contains("://") { text.to_owned() } else { with(through.scheme, text) };
+        let mut url = Self::parse(&bare)?;
         url.scheme = through.scheme;
-        url.user_info.clone_from(&through.user_info);
+        url.path.clone_from(&through.path);
+        let verified = through.tls_name();
+        if url.is_tls() && url.ip().is_some() && verified.parse::<IpAddr>().is_err() {
+            url.tls_name = Some(verified.to_owned());
+        }
+        let inherits = !url.is_tls() || url.tls_name() == verified;
+        url.user_info = through.user_info.clone().filter(|_| inherits);
         Ok(url)
+    }
+
+    /// The same server, spoken to over TLS.
+    pub(crate) fn over_tls(&self) -> Self {
+        let scheme = if self.is_websocket() { Scheme::Wss } else { Scheme::Tls };
+        Self { scheme, ..self.clone() }
+    }
+
+    /// The name, or the address, that the server's certificate must be for.
+    pub(crate) fn tls_name(&self) -> &str {
+        // A name may end with the dot of the root, a certificate does not have it.
+        let name = self.tls_name.as_deref().unwrap_or(&self.host);
+        name.strip_suffix('.').unwrap_or(name)
     }
 
     pub(crate) fn host(&self) -> &str {
@@ -138,16 +203,36 @@ impl ServerUrl {
     }
 
     pub(crate) fn is_tls(&self) -> bool {
-        self.scheme == Scheme::Tls
+        matches!(self.scheme, Scheme::Tls | Scheme::Wss)
+    }
+
+    pub(crate) fn is_websocket(&self) -> bool {
+        self.scheme.is_websocket()
+    }
+
+    /// What a WebSocket request asks for: path and query, empty for none.
+    pub(crate) fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Host and port as an HTTP request names them: without the port that the scheme has anyway.
+    #[cfg_attr(not(feature = "websocket"), allow(dead_code))]
+    pub(crate) fn authority(&self) -> String {
+        let (left, right) = if self.host.contains(':') { ("[", "]") } else { ("", "") };
+        if self.port == self.scheme.default_port() {
+            format!("{left}{}{right}", self.host)
+        } else {
+            format!("{left}{}{right}:{}", self.host, self.port)
+        }
     }
 
     pub(crate) fn user_info(&self) -> Option<&UserInfo> {
         self.user_info.as_ref()
     }
 
-    /// Whether both name the same host and port, whatever the scheme and the user.
+    /// Whether both name the same host, port and path, whatever the scheme and the user.
     pub(crate) fn same_address(&self, other: &Self) -> bool {
-        self.port == other.port && self.host == other.host
+        self.port == other.port && self.host == other.host && self.path == other.path
     }
 }
 
@@ -165,6 +250,20 @@ impl fmt::Debug for ServerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
+}
+
+/// Path and query as an HTTP request has them; empty for none.
+fn path(url: &url::Url) -> String {
+    match (url.path(), url.query()) {
+        ("" | "/", None) => String::new(),
+        (path, None) => path.to_owned(),
+        (path, Some(query)) => format!("{path}?{query}"),
+    }
+}
+
+/// The address with a scheme before it.
+fn with(scheme: Scheme, address: &str) -> String {
+    format!("{}://{address}", scheme.as_str())
 }
 
 /// `user:password@` or `token@`, percent-decoded.
@@ -213,13 +312,28 @@ fn with_scheme(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');
     match text.split_once("://") {
         Some((scheme, _)) if scheme.chars().all(plain) => text.to_owned(),
-        _ => format!("nats://{text}"),
+        _ => with(Scheme::Nats, text),
     }
 }
 
 /// The text with whatever may be user information cut out, for error messages about texts that
 /// could not be read: everything before the last `@` counts, and without one a port that is none.
 fn redact(text: &str) -> String {
+    let shown = redact_user(text);
+    // The path and the query of a WebSocket URL may hold a token.
+    let lower = shown.to_ascii_lowercase();
+    if !lower.starts_with("ws://") && !lower.starts_with("wss://") {
+        return shown;
+    }
+    let host = shown.find("://").map_or(0, |at| at + 3);
+    let rest = shown.get(host..).unwrap_or_default();
+    match rest.find(['/', '?', '#']) {
+        Some(end) => format!("{}/…", shown.get(..host + end).unwrap_or_default()),
+        None => shown,
+    }
+}
+
+fn redact_user(text: &str) -> String {
     let visible: String = text.chars().filter(|c| !c.is_control()).collect();
     match (visible.find("://"), visible.rfind('@')) {
         (Some(scheme), Some(at)) if scheme < at => {
@@ -295,7 +409,13 @@ mod tests {
         let error = ServerUrl::parse("nats://joe:hunter2@host:port").expect_err("bad port");
         assert!(!error.to_string().contains("hunter2") && !error.to_string().contains("joe"));
         assert!(!format!("{error:?}").contains("hunter2"));
-        for text in ["nats://joe:hunter2", "joe:hunter2://x@host", "joe:hunter2,x@host"] {
+        for text in [
+            "nats://joe:hunter2",
+            "joe:hunter2://x@host",
+            "joe:hunter2,x@host",
+            "hunter2/@/..",
+            "nats://joe:/hunter2/../@/..",
+        ] {
             let error = ServerUrl::parse_list(text).expect_err(text);
             assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
         }
@@ -309,5 +429,69 @@ mod tests {
         assert_eq!(learned.to_string(), "tls://10.0.0.1:4222");
         assert!(learned.user_info().is_some());
         assert!(ServerUrl::discovered("bad host", &list[1]).is_err());
+    }
+
+    #[test]
+    #[cfg(feature = "websocket")]
+    fn a_websocket_url_has_the_port_of_http_and_a_path_that_is_not_shown() {
+        for (text, shown, path) in [
+            ("ws://host", "ws://host:80", ""),
+            ("WSS://Host/", "wss://host:443", ""),
+            ("wss://u:p@host:8443/a/b?token=c", "wss://host:8443", "/a/b?token=c"),
+            ("ws://[::1]:81", "ws://[::1]:81", ""),
+            ("wss://host:80", "wss://host:80", ""),
+        ] {
+            let url = ServerUrl::parse(text).expect(text);
+            assert_eq!((url.to_string().as_str(), url.path()), (shown, path));
+            assert!(url.is_websocket() && url.is_tls() == shown.starts_with("wss"));
+        }
+        for bad in ["ws://host/#a", "ws://host/a b", "ws://", "ws://host:0", "http://host"] {
+            assert_eq!(ServerUrl::parse(bad).expect_err(bad).kind(), ErrorKind::InvalidUrl);
+        }
+        for bad in ["ws://host:x/?token=hunter2", "wss://host?hunter2 x", "ws://host/#hunter2"] {
+            let error = ServerUrl::parse(bad).expect_err(bad);
+            assert!(!format!("{error:?} {error}").contains("hunter2"), "{error}");
+        }
+        let through = ServerUrl::parse("wss://u:p@host:8443/a").expect("url");
+        let learned = ServerUrl::discovered("10.0.0.1:9222", &through).expect("address");
+        assert_eq!((learned.to_string().as_str(), learned.path()), ("wss://10.0.0.1:9222", "/a"));
+        assert_eq!(learned.tls_name(), "host");
+        let other = ServerUrl::parse("wss://host:8443/b").expect("url");
+        assert!(!through.same_address(&other) && through.same_address(&through.over_tls()));
+    }
+
+    #[test]
+    #[cfg(not(feature = "websocket"))]
+    fn a_websocket_url_in_a_build_without_it_names_the_feature() {
+        for text in ["ws://host", "wss://u:hunter2@host/a"] {
+            let error = ServerUrl::parse(text).expect_err(text);
+            assert!(error.to_string().contains("feature `websocket`"), "{error}");
+            assert!(!error.to_string().contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn over_tls_a_bare_address_inherits_the_verified_name_and_user_information_goes_with_it() {
+        // through, announced: the name to verify, and whether the user information goes along.
+        for (through, announced, name, inherits) in [
+            ("tls://u:p@b:1", "10.0.0.1:4222", "b", true),
+            ("tls://u:p@b.", "[::2]:4222", "b", true),
+            ("tls://u:p@b", "b:4333", "b", true),
+            ("tls://u:p@b", "c:4222", "c", false),
+            ("tls://u:p@10.0.0.1", "10.0.0.2:1", "10.0.0.2", false),
+            ("tls://u:p@10.0.0.1", "10.0.0.1:1", "10.0.0.1", true),
+            ("tls://u:p@10.0.0.1", "c:1", "c", false),
+            ("nats://u:p@b", "10.0.0.1:1", "10.0.0.1", true),
+            ("nats://u:p@b", "c:1", "c", true),
+        ] {
+            let through = ServerUrl::parse(through).expect("url");
+            let url = ServerUrl::discovered(announced, &through).expect("address");
+            let seen = (url.tls_name(), url.user_info().is_some());
+            assert_eq!(seen, (name, inherits), "{through} {announced}");
+            assert_eq!(url.is_tls(), through.is_tls());
+            // A third server, learned through the second.
+            let third = ServerUrl::discovered("10.0.0.9:1", &url).expect("address");
+            assert!(inherits || third.user_info().is_none());
+        }
     }
 }

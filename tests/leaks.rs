@@ -16,11 +16,13 @@
 #[allow(unused_imports, reason = "what the tests of these files import: they run elsewhere")]
 mod support;
 
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use nats_blocking::testing::Recorder;
 use nats_blocking::{
     Connection, ConnectionEventKind as Kind, ConnectionStatus, Options, OptionsBuilder,
+    RetryConnect,
 };
 use support::leaks::{Snapshot, wait_back_to};
 use support::nats_server::{Config, NatsServer};
@@ -41,6 +43,7 @@ const MEASUREMENTS: &[(&str, fn())] = &[
     ("requested", requested),
     ("closed while the server is down", closed_while_the_server_is_down),
     ("dropped in every state", dropped_in_every_state),
+    ("never connected", never_connected),
 ];
 
 fn main() {
@@ -266,5 +269,45 @@ fn dropped_in_every_state() {
             recorder.wait_for_event(LIMIT, closed).unwrap();
             recorder.check().unwrap();
         }
+    }
+}
+
+/// First connects that are retried and come to nothing: closed, dropped, over their limit, ended by
+/// their own callback, which holds a handle.
+fn never_connected() {
+    let tried = |kind: &Kind| matches!(kind, Kind::ReconnectFailed { .. });
+    for round in 0..20 {
+        let recorder = Recorder::new();
+        let nobody = format!("nats://127.0.0.1:{}", ports::free());
+        let options = Options::builder()
+            .server(nobody)
+            .reconnect_delay(|_| Duration::from_millis(1))
+            .connection_listener(recorder.clone())
+            .error_listener(recorder.clone());
+        let background = RetryConnect::InBackground;
+        match round % 4 {
+            0 => {
+                let connection = options.retry_on_failed_connect(background).connect().unwrap();
+                recorder.wait_for_event(LIMIT, tried).unwrap();
+                connection.close();
+            }
+            1 => drop(options.retry_on_failed_connect(background).connect().unwrap()),
+            2 => {
+                let within = RetryConnect::Within(Duration::from_millis(20));
+                options.retry_on_failed_connect(within).connect().unwrap_err();
+            }
+            _ => {
+                let kept = Arc::new(OnceLock::<Connection>::new());
+                let inside = kept.clone();
+                let options = options.select_server(move |_| {
+                    inside.get().inspect(|connection| connection.close());
+                    None
+                });
+                let connection = options.retry_on_failed_connect(background).connect().unwrap();
+                assert!(kept.set(connection).is_ok());
+            }
+        }
+        recorder.wait_for_event(LIMIT, closed).unwrap();
+        recorder.check().unwrap();
     }
 }

@@ -5,6 +5,8 @@
 use std::error::Error;
 use std::fmt::Display;
 use std::io::{Write, stdout};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
 use std::time::Duration;
 
 use nats_blocking::Connection;
@@ -51,6 +53,11 @@ impl Arguments {
         self.words.get(place).map_or(default, String::as_str).to_owned()
     }
 
+    /// Signals, if the example listens to a server until one comes. Asked before connecting.
+    pub(crate) fn signals(&self) -> Result<Option<Signals>, Box<dyn Error>> {
+        self.server.as_ref().map(|_| Signals::hear()).transpose()
+    }
+
     /// The URL to connect to, and the server behind it if it is our own: it lives as long as that
     /// value.
     pub(crate) fn server(&self) -> Result<(String, Option<Server>), Box<dyn Error>> {
@@ -68,14 +75,30 @@ pub(crate) fn say(line: impl Display) {
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
-/// Waits until the time is over, SIGINT or SIGTERM comes, or the connection has ended by itself;
-/// then closes it. Returns after `Closed` has been delivered.
+/// SIGINT and SIGTERM, from the moment that it is made: a signal may come before the connection.
+pub(crate) struct Signals(Receiver<()>);
+
+impl Signals {
+    pub(crate) fn hear() -> Result<Self, Box<dyn Error>> {
+        let (sender, receiver) = mpsc::channel();
+        ctrlc::set_handler(move || {
+            // Nobody listens any more when the example ends already.
+            let _ = sender.send(());
+        })?;
+        Ok(Self(receiver))
+    }
+}
+
+/// Waits until the time is over, a signal comes, or the connection has ended by itself; then closes
+/// it. Returns after `Closed` has been delivered.
 pub(crate) fn listen_until_the_end(
     connection: &Connection,
+    signals: Option<Signals>,
     lasting: Option<Duration>,
 ) -> Result<(), Box<dyn Error>> {
     let closing = connection.downgrade();
-    ctrlc::set_handler(move || {
+    thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        let Some(Ok(())) = signals.map(|signals| signals.0.recv()) else { return };
         if let Some(connection) = closing.upgrade() {
             connection.close();
         }

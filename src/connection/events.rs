@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use super::handle::Connection;
+#[cfg(feature = "crossbeam-channel")]
+use crate::bell::Signal;
 use crate::clock;
 use crate::core::{Notice, Tap, Tapped};
-use crate::sync::Arc;
+use crate::sync::{self, Arc};
 
 /// Listening without a listener.
 impl Connection {
@@ -26,7 +28,11 @@ impl Connection {
     /// # Ok::<(), nats_blocking::Error>(())
     /// ```
     pub fn events(&self) -> Events {
-        Events(self.core().hub.tap())
+        Events {
+            tap: self.core().hub.tap(),
+            #[cfg(feature = "crossbeam-channel")]
+            signal: std::sync::OnceLock::new(),
+        }
     }
 }
 
@@ -34,9 +40,20 @@ impl Connection {
 ///
 /// `next` waits for the next notice without a deadline and gives `None` after `Closed`.
 #[derive(Debug)]
-pub struct Events(Arc<Tap>);
+#[must_use = "dropping it forgets what it would have told"]
+pub struct Events {
+    tap: Arc<Tap>,
+    #[cfg(feature = "crossbeam-channel")]
+    signal: std::sync::OnceLock<Arc<Signal>>,
+}
 
 impl Events {
+    /// The next notice if one is there, otherwise `None`: then [`is_finished`](Self::is_finished)
+    /// tells whether more may come. Does not wait.
+    pub fn try_next(&self) -> Option<Notice> {
+        self.next_timeout(Duration::ZERO)
+    }
+
     /// The next notice if one comes in time, otherwise `None`: then
     /// [`is_finished`](Self::is_finished) tells whether more may come.
     ///
@@ -44,7 +61,7 @@ impl Events {
     ///
     /// Up to `timeout`.
     pub fn next_timeout(&self, timeout: Duration) -> Option<Notice> {
-        match self.0.next(Some(clock::after(timeout))) {
+        match self.tap.next(Some(clock::after(timeout))) {
             Tapped::Notice(notice) => Some(notice),
             Tapped::Timeout | Tapped::Finished => None,
         }
@@ -52,7 +69,45 @@ impl Events {
 
     /// Whether `Closed` has been given out.
     pub fn is_finished(&self) -> bool {
-        self.0.is_finished()
+        self.tap.is_finished()
+    }
+
+    /// A receiver for `select!` that has a token whenever [`try_next`](Self::try_next) would give a
+    /// notice, or `Closed` has been given out. After each token call `try_next` once; what
+    /// [`Subscription::ready`](crate::Subscription::ready) says of tokens and of the type holds
+    /// here too. Needs the feature `crossbeam-channel`.
+    ///
+    /// ```
+    /// # #[cfg(feature = "testing")]
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use nats_blocking::testing::Server;
+    ///
+    /// let server = Server::start()?;
+    /// let connection = nats_blocking::connect(server.url())?;
+    /// let events = connection.events();
+    /// connection.close();
+    /// while !events.is_finished() {
+    ///     crossbeam_channel::select! {
+    ///         recv(events.ready()) -> _ => {
+    ///             if let Some(notice) = events.try_next() {
+    ///                 println!("{notice}");
+    ///             }
+    ///         }
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "testing"))]
+    /// # fn main() {}
+    /// ```
+    #[cfg(feature = "crossbeam-channel")]
+    pub fn ready(&self) -> &crossbeam_channel::Receiver<()> {
+        let signal = self.signal.get_or_init(|| {
+            let signal = Arc::new(Signal::new());
+            self.tap.attach(Arc::<Signal>::clone(&signal));
+            signal
+        });
+        signal.receiver()
     }
 }
 
@@ -60,7 +115,9 @@ impl Iterator for Events {
     type Item = Notice;
 
     fn next(&mut self) -> Option<Notice> {
-        match self.0.next(None) {
+        // A callback that a connection waits for takes what is there.
+        let deadline = sync::is_essential().then(|| clock::after(Duration::ZERO));
+        match self.tap.next(deadline) {
             Tapped::Notice(notice) => Some(notice),
             Tapped::Timeout | Tapped::Finished => None,
         }

@@ -76,6 +76,21 @@ impl Connection {
     /// # Errors
     ///
     /// [`Timeout`](crate::ErrorKind::Timeout).
+    ///
+    /// ```
+    /// # #[cfg(feature = "testing")]
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = nats_blocking::testing::Server::start()?;
+    /// # let connection = nats_blocking::connect(server.url())?;
+    /// # let timeout = std::time::Duration::from_secs(10);
+    /// # let handle = connection.clone();
+    /// std::thread::spawn(move || handle.close());
+    /// assert!(connection.wait_closed(timeout)?.is_none());
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "testing"))]
+    /// # fn main() {}
+    /// ```
     pub fn wait_closed(&self, timeout: Duration) -> Result<Option<Error>> {
         self.core.wait_closed(clock::after(timeout))
     }
@@ -90,6 +105,23 @@ impl Connection {
     ///
     /// [`Timeout`](crate::ErrorKind::Timeout); [`Closed`](crate::ErrorKind::Closed) if it cannot
     /// come any more.
+    ///
+    /// ```
+    /// # #[cfg(feature = "testing")]
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = nats_blocking::testing::Server::start()?;
+    /// # let connection = nats_blocking::connect(server.url())?;
+    /// use std::time::Duration;
+    ///
+    /// use nats_blocking::ConnectionStatus;
+    ///
+    /// connection.force_reconnect()?;
+    /// connection.wait_for_status(ConnectionStatus::Connected, Duration::from_secs(10))?;
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "testing"))]
+    /// # fn main() {}
+    /// ```
     pub fn wait_for_status(&self, status: ConnectionStatus, timeout: Duration) -> Result<()> {
         self.core.wait_for_status(status, clock::after(timeout))
     }
@@ -110,6 +142,23 @@ impl Connection {
     }
 
     /// A handle that does not keep the connection open.
+    ///
+    /// ```
+    /// # #[cfg(feature = "testing")]
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = nats_blocking::testing::Server::start()?;
+    /// # let connection = nats_blocking::connect(server.url())?;
+    /// use nats_blocking::WeakConnection;
+    ///
+    /// let weak: WeakConnection = connection.downgrade();
+    /// assert!(weak.upgrade().is_some());
+    /// drop(connection);
+    /// assert!(weak.upgrade().is_none());
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "testing"))]
+    /// # fn main() {}
+    /// ```
     pub fn downgrade(&self) -> WeakConnection {
         WeakConnection(Arc::downgrade(&self.core))
     }
@@ -143,6 +192,7 @@ impl fmt::Debug for Connection {
 
 /// A handle that does not keep its connection open; see [`Connection::downgrade`].
 #[derive(Clone)]
+#[must_use = "it does nothing until it is upgraded"]
 pub struct WeakConnection(Weak<Core>);
 
 impl WeakConnection {

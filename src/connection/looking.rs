@@ -1,6 +1,7 @@
 //! What a connection tells of itself. Nothing here waits.
 
 use std::net::SocketAddr;
+use std::time::Instant;
 
 use super::handle::Connection;
 use crate::core::ConnectionStatus;
@@ -18,6 +19,11 @@ impl Connection {
     /// Whether a server is there (also while draining).
     pub fn is_connected(&self) -> bool {
         matches!(self.status(), ConnectionStatus::Connected | ConnectionStatus::Draining)
+    }
+
+    /// Whether the first connection is still being made, in the background.
+    pub fn is_connecting(&self) -> bool {
+        self.status() == ConnectionStatus::Connecting
     }
 
     /// Whether the server was lost and another is being looked for.
@@ -51,7 +57,13 @@ impl Connection {
         self.core().life().present().map(|link| link.url.to_string())
     }
 
-    /// What the server in use, or the last one, said about itself.
+    /// Whether the connection to the server in use is over TLS; false while there is none.
+    pub fn is_tls(&self) -> bool {
+        self.core().life().present().is_some_and(|link| link.tls)
+    }
+
+    /// What the server in use, or the last one, said about itself. Over TLS, addresses and limits
+    /// that it said before the handshake do not count.
     pub fn server_info(&self) -> ServerInfo {
         (*self.core().info()).clone()
     }
@@ -76,14 +88,64 @@ impl Connection {
         self.core().life().present().and_then(|link| link.peer)
     }
 
+    /// Since when the connection in use has been established; none while there is none. Its
+    /// [`elapsed`](Instant::elapsed) is the time that it has lasted; the time by the wall clock is
+    /// in the event.
+    pub fn connected_since(&self) -> Option<Instant> {
+        let life = self.core().life();
+        life.present().and(life.connected_at)
+    }
+
+    /// The name that the options gave the connection.
+    pub fn name(&self) -> Option<&str> {
+        self.core().config.name.as_deref()
+    }
+
+    /// Whether messages may have headers: the server in use (or the last one) knows them, and
+    /// [`no_headers`](crate::OptionsBuilder::no_headers) was not set.
+    pub fn supports_headers(&self) -> bool {
+        self.core().server_limits(&self.core().info()).headers
+    }
+
     /// The most bytes of payload and headers that the server accepts; 0 if it did not say.
     pub fn max_payload(&self) -> usize {
         self.core().info().max_payload()
     }
 
-    /// The last failure that was handled or that the server reported.
+    /// The last failure that was handled or that the server reported. It stays over reconnects
+    /// until the next one, or [`clear_last_error`](Self::clear_last_error).
     pub fn last_error(&self) -> Option<Error> {
         self.core().life().last_error.clone()
+    }
+
+    /// Forgets the last error, so that [`last_error`](Self::last_error) tells of later ones only.
+    ///
+    /// ```
+    /// # #[cfg(feature = "testing")]
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = nats_blocking::testing::Server::start()?;
+    /// # let connection = nats_blocking::connect(server.url())?;
+    /// # let events = connection.events();
+    /// server.send_error("Something Odd");
+    /// # events.next_timeout(std::time::Duration::from_secs(10));
+    /// assert!(connection.last_error().is_some());
+    /// connection.clear_last_error();
+    /// assert!(connection.last_error().is_none());
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "testing"))]
+    /// # fn main() {}
+    /// ```
+    pub fn clear_last_error(&self) {
+        self.core().life().last_error = None;
+    }
+
+    /// Why the connection is closed: none if the program closed or drained it, and none before it
+    /// is closed. [`Closed`](crate::ConnectionEventKind::Closed) carries the same.
+    pub fn close_cause(&self) -> Option<Error> {
+        let life = self.core().life();
+        let closed = life.status == ConnectionStatus::Closed;
+        life.close_cause.clone().filter(|_| closed)
     }
 
     /// Messages, and bytes of frames, that wait to be written.

@@ -6,6 +6,7 @@
 mod events;
 mod handle;
 mod looking;
+mod pool;
 mod publish;
 
 pub use self::events::Events;

@@ -35,8 +35,11 @@ impl Connection {
         self.publish_parts(subject.as_ref(), None, None, payload.as_ref())
     }
 
-    /// Publishes a message with a reply subject; otherwise, in blocking too, like
-    /// [`publish`](Self::publish).
+    /// Publishes a message with a reply subject; otherwise like [`publish`](Self::publish).
+    ///
+    /// # Blocking
+    ///
+    /// Like [`publish`](Self::publish).
     ///
     /// # Errors
     ///
@@ -50,8 +53,11 @@ impl Connection {
         self.publish_parts(subject.as_ref(), Some(reply.as_ref()), None, payload.as_ref())
     }
 
-    /// Publishes a message with headers; otherwise, in blocking too, like
-    /// [`publish`](Self::publish).
+    /// Publishes a message with headers; otherwise like [`publish`](Self::publish).
+    ///
+    /// # Blocking
+    ///
+    /// Like [`publish`](Self::publish).
     ///
     /// # Errors
     ///
@@ -66,30 +72,76 @@ impl Connection {
         self.publish_parts(subject.as_ref(), None, Some(headers), payload.as_ref())
     }
 
-    /// Publishes a message as it is: subject, reply subject, headers and payload. Blocks like
-    /// [`publish`](Self::publish).
+    /// Publishes a message as it is: subject, reply subject, headers and payload.
+    ///
+    /// # Blocking
+    ///
+    /// Like [`publish`](Self::publish).
     ///
     /// # Errors
     ///
     /// Those of [`publish_with_headers`](Self::publish_with_headers).
+    ///
+    /// ```
+    /// # #[cfg(feature = "testing")]
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = nats_blocking::testing::Server::start()?;
+    /// # let connection = nats_blocking::connect(server.url())?;
+    /// use nats_blocking::{Headers, Message};
+    ///
+    /// let subscription = connection.subscribe("orders.>")?;
+    /// let order = Message::new("orders.eu", "apples").with_header("Trace", "7")?;
+    /// connection.publish_message(&order)?;
+    /// # let timeout = std::time::Duration::from_secs(10);
+    /// let received = subscription.next_timeout(timeout)?;
+    /// assert_eq!((received.text()?, received.headers().get("Trace")), ("apples", Some("7")));
+    ///
+    /// // The same in single calls; answers come to a subject of one's own.
+    /// let inbox = connection.new_inbox()?;
+    /// let answers = connection.subscribe(&inbox)?;
+    /// connection.publish_with_reply("orders.us", &inbox, "pears")?;
+    /// connection.respond(&subscription.next_timeout(timeout)?, "thanks")?;
+    /// assert_eq!(answers.next_timeout(timeout)?.payload(), b"thanks");
+    /// let mut headers = Headers::new();
+    /// headers.append("Trace", "8")?;
+    /// connection.publish_with_headers("orders.us", &headers, "plums")?;
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "testing"))]
+    /// # fn main() {}
+    /// ```
     pub fn publish_message(&self, message: &Message) -> Result<()> {
         let headers = Some(message.headers());
         self.publish_parts(message.subject(), message.reply(), headers, message.payload())
     }
 
-    /// Answers a request: publishes to the message's reply subject. Blocks like
-    /// [`publish`](Self::publish).
+    /// Answers a request: publishes to the message's reply subject.
+    ///
+    /// # Blocking
+    ///
+    /// Like [`publish`](Self::publish).
     ///
     /// # Errors
     ///
     /// [`Misuse`](crate::ErrorKind::Misuse) if the message has no reply subject; otherwise those of
     /// [`publish`](Self::publish).
     pub fn respond(&self, message: &Message, payload: impl AsRef<[u8]>) -> Result<()> {
-        let Some(reply) = message.reply() else {
-            let text = "the message has no reply subject: nobody waits for an answer";
-            return Err(Error::new(crate::error::ErrorKind::Misuse, text));
-        };
-        self.publish_parts(reply, None, None, payload.as_ref())
+        self.publish_parts(reply_of(message)?, None, None, payload.as_ref())
+    }
+
+    /// Answers a request, with headers. Otherwise like [`respond`](Self::respond).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`respond`](Self::respond), and
+    /// [`HeadersUnsupported`](crate::ErrorKind::HeadersUnsupported).
+    pub fn respond_with_headers(
+        &self,
+        message: &Message,
+        headers: &Headers,
+        payload: impl AsRef<[u8]>,
+    ) -> Result<()> {
+        self.publish_parts(reply_of(message)?, None, Some(headers), payload.as_ref())
     }
 
     fn publish_parts(
@@ -130,8 +182,67 @@ impl Connection {
     /// [`Disconnected`](crate::ErrorKind::Disconnected) at once if the connection is lost
     /// meanwhile: what was published before may or may not have arrived;
     /// [`Closed`](crate::ErrorKind::Closed).
+    ///
+    /// ```
+    /// # #[cfg(feature = "testing")]
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = nats_blocking::testing::Server::start()?;
+    /// # let connection = nats_blocking::connect(server.url())?;
+    /// connection.publish("greet.joe", "hello")?;
+    /// connection.flush_timeout(std::time::Duration::from_secs(5))?;
+    /// println!("the server has it; a round trip takes {:?}", connection.rtt()?);
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "testing"))]
+    /// # fn main() {}
+    /// ```
     pub fn flush_timeout(&self, timeout: Duration) -> Result<()> {
         self.core().flush(clock::after(timeout))
+    }
+
+    /// Waits until every handler has returned for all messages that had arrived before this call,
+    /// and every listener for all that it had been told. Messages that arrive later, and those of
+    /// pull subscriptions, are not waited for. A [`flush`](Self::flush) before it makes sure that
+    /// all that the server had sent has arrived.
+    ///
+    /// # Blocking
+    ///
+    /// Up to `timeout`. Not for listeners and handlers of this connection.
+    ///
+    /// # Errors
+    ///
+    /// [`Timeout`](crate::ErrorKind::Timeout); [`Closed`](crate::ErrorKind::Closed) if the
+    /// connection has ended, or ends meanwhile; [`Misuse`](crate::ErrorKind::Misuse) in a listener
+    /// or handler, which would wait for itself.
+    ///
+    /// ```
+    /// # #[cfg(feature = "testing")]
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::sync::Arc;
+    /// use std::sync::atomic::{AtomicU32, Ordering};
+    /// use std::time::Duration;
+    ///
+    /// use nats_blocking::testing::Server;
+    ///
+    /// let server = Server::start()?;
+    /// let connection = nats_blocking::connect(server.url())?;
+    /// let handled = Arc::new(AtomicU32::new(0));
+    /// let counter = Arc::clone(&handled);
+    /// let dispatcher = connection.dispatcher(move |_, _| {
+    ///     counter.fetch_add(1, Ordering::SeqCst);
+    /// })?;
+    /// dispatcher.subscribe("jobs")?;
+    /// connection.publish("jobs", "one")?;
+    /// connection.flush()?;
+    /// connection.barrier(Duration::from_secs(5))?;
+    /// assert_eq!(handled.load(Ordering::SeqCst), 1);
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "testing"))]
+    /// # fn main() {}
+    /// ```
+    pub fn barrier(&self, timeout: Duration) -> Result<()> {
+        self.core().barrier(clock::after(timeout))
     }
 
     /// The time of one round trip to the server, through the outbox.
@@ -148,7 +259,27 @@ impl Connection {
         self.core().rtt(clock::after(FLUSH_TIMEOUT))
     }
 
-    /// A subject that nobody else uses: the inbox prefix and 22 random letters and digits.
+    /// A subject that nobody else uses: the
+    /// [inbox prefix](crate::OptionsBuilder::inbox_prefix), `_INBOX` by default, and 22 random
+    /// letters and digits. Subscribe to it to get replies by hand.
+    ///
+    /// ```
+    /// # #[cfg(feature = "testing")]
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use nats_blocking::{Options, testing::Server};
+    ///
+    /// let server = Server::start()?;
+    /// let connection = Options::builder().server(server.url()).inbox_prefix("mine").connect()?;
+    /// let inbox = connection.new_inbox()?;
+    /// assert!(inbox.starts_with("mine.") && inbox != connection.new_inbox()?);
+    /// let replies = connection.subscribe(&inbox)?;
+    /// connection.publish_with_reply("who.is.there", &inbox, "")?;
+    /// # drop(replies);
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "testing"))]
+    /// # fn main() {}
+    /// ```
     ///
     /// # Errors
     ///
@@ -156,4 +287,12 @@ impl Connection {
     pub fn new_inbox(&self) -> Result<String> {
         Ok(format!("{}.{}", self.core().config.inbox_prefix, random::unique()?))
     }
+}
+
+/// The subject to answer to.
+fn reply_of(message: &Message) -> Result<&str> {
+    message.reply().ok_or_else(|| {
+        let text = "the message has no reply subject: nobody waits for an answer";
+        Error::new(crate::error::ErrorKind::Misuse, text)
+    })
 }

@@ -6,31 +6,46 @@
 
 use std::time::{Duration, Instant};
 
+use super::config::RetryConnect;
 use super::life::ConnectionStatus;
 use super::shared::{Core, closed_error};
 use super::threads::Runs;
 use super::{callbacks, flusher, reader};
 use crate::clock;
 use crate::error::{Error, ErrorKind, Result};
-use crate::subscriptions::{End, Inbox, Rest, end_inbox};
+use crate::subscriptions::{EndReason, Inbox, Rest, end_inbox};
 use crate::sync::Arc;
 
 /// How long a server may take at most to read what was written and to close.
 const FAREWELL: Duration = Duration::from_secs(1);
 
 impl Core {
-    /// Starts the three threads and waits for the outcome of the first pass over the servers.
+    /// Starts the three threads and waits for the outcome of the first connect, unless it goes on
+    /// in the background.
     pub(crate) fn connect(self: &Arc<Self>) -> Result<()> {
-        let started = self.start_threads();
-        if let Err(error) = started {
-            // Without a reader the end is made here, so that the threads that did start end too.
+        // The reader first: it connects while the others are started.
+        if let Err(error) = self.start_thread("reader", Runs::Own, reader::run) {
+            // Without a reader the end is made here.
             reader::finish(self, Some(error.clone()));
-            self.threads.wait_all(clock::after(self.config.close_timeout));
             return Err(error);
         }
-        // Each server may take its time-out; the deadline is for a fault of ours.
-        let servers = u32::try_from(self.life().pool.len()).unwrap_or(u32::MAX);
-        let patience = self.config.connect_timeout.saturating_mul(servers.saturating_mul(3));
+        let others = self
+            .start_thread("flusher", Runs::Own, flusher::run)
+            .and_then(|()| self.start_thread("callback", Runs::Program, callbacks::run));
+        if let Err(error) = others {
+            self.close();
+            return Err(error);
+        }
+        // Each server may take its time-out; the deadline is for a fault of ours, or for a callback
+        // of the program that does not return.
+        let patience = match self.config.retry_connect {
+            Some(RetryConnect::InBackground) => return Ok(()),
+            Some(RetryConnect::Within(limit)) => limit,
+            None => {
+                let servers = u32::try_from(self.life().pool.len()).unwrap_or(u32::MAX);
+                self.config.connect_timeout.saturating_mul(servers.saturating_mul(3))
+            }
+        };
         let deadline = clock::after(patience.saturating_add(self.config.close_timeout));
         match self.wait_for_status_other_than(ConnectionStatus::Connecting, deadline) {
             ConnectionStatus::Closed => {
@@ -46,14 +61,9 @@ impl Core {
         }
     }
 
-    fn start_threads(self: &Arc<Self>) -> Result<()> {
-        let start = |role: &str, runs, body: fn(&Arc<Self>)| {
-            let core = Arc::clone(self);
-            self.threads.start(self.thread_name(role), self.id, runs, move || body(&core))
-        };
-        start("callback", Runs::Program, callbacks::run)?;
-        start("flusher", Runs::Own, flusher::run)?;
-        start("reader", Runs::Own, reader::run)
+    fn start_thread(self: &Arc<Self>, role: &str, runs: Runs, body: fn(&Arc<Self>)) -> Result<()> {
+        let core = Arc::clone(self);
+        self.threads.start(self.thread_name(role), self.id, runs, move || body(&core))
     }
 
     fn wait_for_status_other_than(
@@ -71,11 +81,25 @@ impl Core {
     /// Ends the connection; see [`Connection::close`](crate::Connection::close).
     pub(crate) fn close(&self) {
         let deadline = clock::after(self.config.close_timeout);
-        if self.begin_close() {
+        let began = self.begin_close();
+        // The thread that would read the server's farewell is this one: it ends when it returns. In
+        // a callback of an outage no server is there.
+        if self.on_reader_thread() {
+            if began && self.life().link.is_some() {
+                self.outbox.wait_written(clock::after(self.config.close_timeout / 2));
+                self.half_close();
+                self.cut();
+            }
+            return;
+        }
+        if began {
             self.outbox.wait_written(clock::after(self.config.close_timeout / 2));
-            // The server reads what was written, then closes; it gets a quarter of the time for it.
             self.half_close();
-            self.threads.wait_own(clock::after((self.config.close_timeout / 4).min(FAREWELL)));
+            // The server reads what was written, then closes; it gets a quarter of the time for it.
+            // Behind a flush it has read everything, and nothing is waited for.
+            if !self.outbox.is_confirmed() {
+                self.threads.wait_own(clock::after((self.config.close_timeout / 4).min(FAREWELL)));
+            }
             self.cut();
         }
         if self.on_own_thread() {
@@ -93,6 +117,9 @@ impl Core {
                 return false;
             }
             life.closing = true;
+            if self.config.no_events_after_close {
+                self.hub.mute();
+            }
         }
         self.changed.notify_all();
         self.outbox.close();
@@ -134,7 +161,7 @@ impl Core {
     }
 
     /// Ends every dispatcher after its present message.
-    pub(super) fn end_dispatchers(&self, end: &End) {
+    pub(super) fn end_dispatchers(&self, end: &EndReason) {
         for mailbox in self.dispatcher_mailboxes() {
             end_inbox(&mailbox, end.clone(), Rest::Drop);
         }
@@ -188,6 +215,7 @@ impl Core {
     /// [`Connection::wait_closed`](crate::Connection::wait_closed).
     pub(crate) fn wait_closed(&self, deadline: Instant) -> Result<Option<Error>> {
         let own = self.on_own_thread();
+        self.check_may_wait()?;
         let mut life = self.life();
         loop {
             // On a thread of the connection the delivery may be waiting for this very call.

@@ -18,7 +18,7 @@ use super::threads::Runs;
 use crate::clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::outbox::Urgency;
-use crate::subscriptions::{End, Inbox, Rest, Subscriber, Target, end_inbox};
+use crate::subscriptions::{EndReason, Inbox, Rest, Subscriber, Target, end_inbox};
 use crate::sync::Arc;
 
 impl Core {
@@ -66,10 +66,10 @@ impl Core {
             self.registry.select(|subscriber| !matches!(subscriber.target(), Target::Requests));
         let mut outcome = self.unsubscribe_and_flush(&consumers, deadline);
         for subscriber in &consumers {
-            self.end_subscription(subscriber, End::Drained);
+            self.end_subscription(subscriber, EndReason::Drained);
         }
         for mailbox in self.dispatcher_mailboxes() {
-            end_inbox(&mailbox, End::Drained, Rest::Keep { until: 0 });
+            end_inbox(&mailbox, EndReason::Drained, Rest::Keep { until: 0 });
             let handled = wait_delivered(&mailbox, deadline);
             outcome = outcome.and(handled);
         }
@@ -83,7 +83,11 @@ impl Core {
         for subscriber in all {
             self.registry.start_draining(subscriber.sid(), |line| self.outbox.control(line));
         }
-        self.flush(deadline)
+        // Not on the next connection: a server that is lost has forgotten them.
+        self.flush_present(deadline).unwrap_or_else(|| {
+            let text = "the connection was lost while it drained";
+            Err(Error::new(ErrorKind::Disconnected, text))
+        })
     }
 
     /// Drains one pull subscription: afterwards what has arrived is readable, then the end.
@@ -93,7 +97,7 @@ impl Core {
         deadline: Instant,
     ) -> Result<()> {
         let outcome = self.drain_at_server(std::slice::from_ref(subscriber), deadline);
-        self.end_subscription(subscriber, End::Drained);
+        self.end_subscription(subscriber, EndReason::Drained);
         outcome
     }
 
@@ -108,9 +112,9 @@ impl Core {
     ) -> Result<()> {
         let outcome = self.drain_at_server(subscribers, deadline);
         for subscriber in subscribers {
-            self.end_subscription(subscriber, End::Drained);
+            self.end_subscription(subscriber, EndReason::Drained);
         }
-        end_inbox(mailbox, End::Drained, Rest::Keep { until: 0 });
+        end_inbox(mailbox, EndReason::Drained, Rest::Keep { until: 0 });
         if wait { outcome.and_then(|()| wait_delivered(mailbox, deadline)) } else { outcome }
     }
 

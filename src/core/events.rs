@@ -18,11 +18,13 @@
 //! ```
 
 use std::collections::VecDeque;
+use std::sync::OnceLock;
 use std::time::Instant;
 
 use super::notice::{ConnectionEventKind, Notice};
+use crate::bell::Bell;
 use crate::clock;
-use crate::sync::{Arc, Condvar, Mutex, Rank};
+use crate::sync::{Arc, Condvar, Mutex, MutexGuard, Rank};
 
 /// How many notices may wait before some are left out.
 pub(crate) const QUEUE_LIMIT: usize = 1024;
@@ -33,6 +35,16 @@ pub struct ListenerId(u64);
 
 /// What is called for a notice. `C` is whatever the layer above needs to lend a connection.
 pub(crate) type SinkFn<C> = dyn Fn(&C, &Notice) + Send + Sync;
+
+/// What the callback thread calls once, in the order in which it was queued among the notices.
+pub(crate) type Call<C> = Box<dyn FnOnce(&C) + Send>;
+
+/// What the callback thread does next.
+pub(crate) enum Due<C> {
+    /// Gives the notice of this number to the sinks.
+    Notice(u64, Notice),
+    Call(Call<C>),
+}
 
 /// A listener as the core sees it.
 pub(crate) struct Sink<C> {
@@ -110,10 +122,7 @@ impl Queue {
     fn append(&mut self, number: u64, notice: Notice) {
         let carries = self.errors_carry || matches!(notice, Notice::Event(_));
         let skipped = if carries { std::mem::take(&mut self.skipped) } else { 0 };
-        self.finished = matches!(
-            &notice,
-            Notice::Event(event) if matches!(event.kind(), ConnectionEventKind::Closed { .. })
-        );
+        self.finished = notice.is_end();
         self.items.push_back((number, notice.with_skipped(skipped)));
     }
 
@@ -137,10 +146,14 @@ struct State<C> {
     next: u64,
     next_listener: u64,
     callbacks: Queue,
+    /// Calls between the notices, with their numbers; as many as the program asked for.
+    calls: VecDeque<(u64, Call<C>)>,
     sinks: Vec<Sink<C>>,
     taps: Vec<std::sync::Weak<Tap>>,
     /// `Closed` has been emitted: nothing follows it.
     closed: bool,
+    /// Nobody is told anything any more.
+    muted: bool,
 }
 
 impl<C> std::fmt::Debug for Hub<C> {
@@ -155,9 +168,11 @@ impl<C> Hub<C> {
             next: 1,
             next_listener: 1,
             callbacks: Queue::default(),
+            calls: VecDeque::new(),
             sinks: Vec::new(),
             taps: Vec::new(),
             closed: false,
+            muted: false,
         };
         Self { state: Mutex::new(Rank::Events, state), queued: Condvar::new() }
     }
@@ -165,7 +180,7 @@ impl<C> Hub<C> {
     /// Queues a notice. Returns how many notices were left out. After `Closed` nothing is queued.
     pub(crate) fn emit(&self, notice: &Notice) -> u64 {
         let mut state = self.state.lock();
-        if state.closed {
+        if state.closed || (state.muted && !notice.is_end()) {
             return 0;
         }
         let number = state.next;
@@ -184,12 +199,53 @@ impl<C> Hub<C> {
         skipped
     }
 
-    /// The next notice for the callback thread, which waits for it.
-    pub(crate) fn next(&self) -> (u64, Notice) {
+    /// From now on nobody is told anything: what waits is thrown away, and iterators end. Only the
+    /// callback thread still gets `Closed`, to end by.
+    pub(crate) fn mute(&self) {
+        let mut state = self.state.lock();
+        state.muted = true;
+        if !state.closed {
+            state.callbacks = Queue::default();
+        }
+        for tap in state.taps.drain(..).filter_map(|tap| tap.upgrade()) {
+            tap.finish();
+        }
+    }
+
+    /// Whether nobody is to be told anything any more.
+    pub(crate) fn is_muted(&self) -> bool {
+        self.state.lock().muted
+    }
+
+    /// Queues a call behind the notices that were emitted before. After `Closed` it is given back.
+    pub(crate) fn call(&self, call: Call<C>) -> Result<(), Call<C>> {
+        let mut state = self.state.lock();
+        if state.closed {
+            return Err(call);
+        }
+        let number = state.next;
+        state.next += 1;
+        state.calls.push_back((number, call));
+        drop(state);
+        self.queued.notify_one();
+        Ok(())
+    }
+
+    /// What is next for the callback thread, which waits for it.
+    pub(crate) fn next(&self) -> Due<C> {
         let mut state = self.state.lock();
         loop {
-            if let Some(item) = state.callbacks.pop() {
-                return item;
+            let notice = state.callbacks.items.front().map(|(number, _)| *number);
+            let call = state.calls.front().map(|(number, _)| *number);
+            // What was queued first comes first; a queue without anything comes last.
+            let call_first = call.is_some_and(|call| notice.is_none_or(|notice| call < notice));
+            let due = if call_first {
+                state.calls.pop_front().map(|(_, call)| Due::Call(call))
+            } else {
+                state.callbacks.pop().map(|(number, notice)| Due::Notice(number, notice))
+            };
+            if let Some(due) = due {
+                return due;
             }
             self.queued.wait_until(&mut state, None);
         }
@@ -239,9 +295,10 @@ impl<C> Hub<C> {
         let tap = Arc::new(Tap {
             queue: Mutex::new(Rank::Leaf, Queue { errors_carry: true, ..Queue::default() }),
             queued: Condvar::new(),
+            bell: OnceLock::new(),
         });
         let mut state = self.state.lock();
-        if state.closed {
+        if state.closed || state.muted {
             tap.queue.lock().finished = true;
         } else {
             state.taps.push(Arc::downgrade(&tap));
@@ -255,6 +312,7 @@ impl<C> Hub<C> {
 pub(crate) struct Tap {
     queue: Mutex<Queue>,
     queued: Condvar,
+    bell: OnceLock<Arc<dyn Bell>>,
 }
 
 /// What a tap gives.
@@ -268,8 +326,34 @@ pub(crate) enum Tapped {
 
 impl Tap {
     fn push(&self, number: u64, notice: &Notice) {
-        self.queue.lock().push(number, notice);
+        let mut queue = self.queue.lock();
+        queue.push(number, notice);
+        self.ring(queue);
         self.queued.notify_one();
+    }
+
+    /// Nothing comes any more, and what waits is thrown away.
+    fn finish(&self) {
+        let mut queue = self.queue.lock();
+        *queue = Queue { finished: true, ..Queue::default() };
+        self.queued.notify_all();
+        self.ring(queue);
+    }
+
+    /// Lets go of the queue, then rings if there is something in it, or nothing follows.
+    fn ring(&self, queue: MutexGuard<'_, Queue>) {
+        let something = !queue.items.is_empty() || queue.finished;
+        drop(queue);
+        if let Some(bell) = self.bell.get().filter(|_| something) {
+            bell.ring();
+        }
+    }
+
+    /// Hangs a bell here; the first one stays.
+    #[cfg_attr(not(feature = "crossbeam-channel"), allow(dead_code))]
+    pub(crate) fn attach(&self, bell: Arc<dyn Bell>) {
+        let _ = self.bell.set(bell);
+        self.ring(self.queue.lock());
     }
 
     /// Whether `Closed` has been given out.
@@ -283,9 +367,11 @@ impl Tap {
         let mut queue = self.queue.lock();
         loop {
             if let Some((_, notice)) = queue.pop() {
+                self.ring(queue);
                 return Tapped::Notice(notice);
             }
             if queue.finished {
+                self.ring(queue);
                 return Tapped::Finished;
             }
             if deadline.is_some_and(|deadline| clock::now() >= deadline) {
@@ -388,6 +474,18 @@ mod tests {
     }
 
     #[test]
+    fn a_call_takes_its_place_among_the_notices_and_none_follows_the_end() {
+        let hub: Hub<()> = Hub::new();
+        hub.emit(&event(ConnectionEventKind::Connected));
+        assert!(hub.call(Box::new(|()| ())).is_ok());
+        hub.emit(&event(ConnectionEventKind::Closed { cause: None }));
+        assert!(hub.call(Box::new(|()| ())).is_err());
+        assert!(matches!(hub.next(), Due::Notice(..)));
+        assert!(matches!(hub.next(), Due::Call(_)));
+        assert!(matches!(hub.next(), Due::Notice(..)));
+    }
+
+    #[test]
     fn a_sink_gets_only_what_was_emitted_after_it_was_added() {
         let hub: Hub<()> = Hub::new();
         hub.emit(&event(ConnectionEventKind::Connected));
@@ -395,9 +493,12 @@ mod tests {
         let tap = hub.tap();
         hub.emit(&event(ConnectionEventKind::Closed { cause: None }));
         hub.emit(&error());
-        let (first, _) = hub.next();
-        assert!(hub.sinks(first).is_empty());
-        let (second, _) = hub.next();
+        let number = || match hub.next() {
+            Due::Notice(number, _) => number,
+            Due::Call(_) => panic!("nothing was to be called"),
+        };
+        assert!(hub.sinks(number()).is_empty());
+        let second = number();
         assert_eq!(hub.sinks(second).len(), 1);
         assert!(hub.remove(id) && !hub.remove(id));
         assert!(matches!(tap.next(None), Tapped::Notice(_)));

@@ -5,7 +5,6 @@
 //! lets a write wait a quarter of a second at most, so that this thread keeps the clock over the
 //! batch: a peer that takes a byte now and then does not count as alive.
 
-use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::notice::ErrorNotice;
@@ -14,6 +13,7 @@ use crate::clock;
 use crate::error::{Error, ErrorKind};
 use crate::outbox::Batch;
 use crate::sync::{Arc, assert_unlocked};
+use crate::transport::is_wait;
 
 /// The body of the flusher thread; ends when the outbox is closed.
 pub(crate) fn run(core: &Arc<Core>) {
@@ -37,7 +37,6 @@ fn write(core: &Core, batch: &mut Batch) -> Result<(), Error> {
     let mut deadline = None;
     while !batch.is_done() {
         match batch.stream.write(batch.bytes()) {
-            Ok(0) => return Err(Error::new(ErrorKind::Io, "the socket takes no more bytes")),
             Ok(count) => batch.wrote(count),
             Err(error) if is_wait(&error) => {}
             Err(error) => return Err(Error::io("writing to the server", error)),
@@ -55,14 +54,4 @@ fn write(core: &Core, batch: &mut Batch) -> Result<(), Error> {
         }
     }
     Ok(())
-}
-
-/// Whether a read or write only ran out of its time slice, or met a signal. On Unix `TimedOut` is
-/// the kernel giving the connection up, elsewhere it is the time slice.
-pub(super) fn is_wait(error: &io::Error) -> bool {
-    match error.kind() {
-        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => true,
-        io::ErrorKind::TimedOut => cfg!(not(unix)),
-        _ => false,
-    }
 }

@@ -12,10 +12,11 @@
 //! ```
 //!
 //! The reader thread alone makes the moves, except that `drain` goes from Connected to Draining and
-//! `force_reconnect` to Reconnecting, ahead of the loss that it causes.
-//! Each established connection has a number, its *epoch*; whoever notices a failure names the epoch
-//! it belongs to, and the first report wins. The data is guarded by the lock in `shared.rs`, under
-//! which events are also queued, so that the order of events is the order of the moves.
+//! `force_reconnect` to Reconnecting, ahead of the loss that it causes; leaving a lame duck does
+//! the same. Each established connection has a number, its *epoch*; whoever notices a failure names
+//! the epoch it belongs to, and the first report wins. The data is guarded by the lock in
+//! `shared.rs`, under which events are also queued, so that the order of events is the order of the
+//! moves.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -28,6 +29,7 @@ use crate::outcome::Outcome;
 use crate::protocol::ServerInfo;
 use crate::random::Random;
 use crate::server_url::ServerUrl;
+use crate::subscriptions::Mark;
 use crate::sync::Arc;
 use crate::transport::Stream;
 
@@ -70,6 +72,7 @@ pub(crate) struct Link {
     pub(crate) url: ServerUrl,
     pub(crate) local: Option<SocketAddr>,
     pub(crate) peer: Option<SocketAddr>,
+    pub(crate) tls: bool,
 }
 
 /// The data of a connection's life.
@@ -85,6 +88,9 @@ pub(crate) struct Life {
     pub(crate) info: Arc<ServerInfo>,
     /// The server in use has announced its end.
     pub(crate) lame_duck: bool,
+    /// The server in use is being left for another one and does not count as a connection any more;
+    /// requests from the mark on go to the next one.
+    pub(crate) leaving: Option<Mark>,
     pub(crate) pool: Pool,
     pub(crate) random: Random,
     pub(crate) last_error: Option<Error>,
@@ -115,6 +121,7 @@ impl Life {
             server: None,
             info: Arc::new(ServerInfo::default()),
             lame_duck: false,
+            leaving: None,
             pool,
             random,
             last_error: None,
@@ -129,9 +136,9 @@ impl Life {
         }
     }
 
-    /// The connection in use, unless it is known to have failed.
+    /// The connection in use, unless it is known to have failed or is being left.
     pub(crate) fn present(&self) -> Option<&Link> {
-        self.link.as_ref().filter(|_| self.failure.is_none())
+        self.link.as_ref().filter(|_| self.failure.is_none() && self.leaving.is_none())
     }
 
     /// Records the first failure of the present connection; a report about an earlier one changes

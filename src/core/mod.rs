@@ -11,19 +11,29 @@
 //! ```
 //!
 //! Three threads a connection: *reader*, *flusher*, *callback*. The first two never run code of the
-//! program. The order of locks is that of [`crate::sync::Rank`]; no lock is held during socket IO,
-//! name resolution, code of the program or a join.
+//! program, except that the reader asks the callbacks of `choice.rs` in an outage and runs the two
+//! calls for debugging of `watch.rs`; credentials of
+//! the program are asked on a fourth, short-lived one. The order of locks is that of
+//! [`crate::sync::Rank`]; no lock is held during socket IO, name resolution, code of the program or
+//! a join.
 
+mod asking;
 mod attempt;
+mod barrier;
 mod callbacks;
+mod choice;
 mod closing;
 mod config;
+mod departure;
 mod draining;
 mod events;
 mod flusher;
+mod handover;
+mod hooks;
 mod keepalive;
 mod life;
 mod notice;
+mod outage;
 mod reader;
 mod receive;
 mod servers;
@@ -31,11 +41,14 @@ mod shared;
 mod threads;
 mod traffic;
 mod waits;
+mod watch;
 
-pub(crate) use callbacks::guarded;
 #[cfg(any(feature = "internals", loom, fuzzing))]
 pub(crate) use callbacks::run as run_callbacks;
-pub(crate) use config::Config;
+pub(crate) use choice::Deciders;
+pub use choice::{PoolServer, SelectedServer, ServerChoice};
+pub use config::RetryConnect;
+pub(crate) use config::{Config, Watch};
 pub use events::ListenerId;
 pub(crate) use events::{Tap, Tapped};
 #[cfg(any(feature = "internals", loom, fuzzing))]

@@ -33,7 +33,8 @@ pub enum ConnectionEventKind {
         /// Why. What the server said with `-ERR` comes before the end of the stream that follows.
         cause: Error,
     },
-    /// An attempt to connect to the event's server begins.
+    /// An attempt to connect to the event's server begins, in an outage or in a first connect that
+    /// is retried.
     Reconnecting {
         /// The attempt's number in this outage, from 1.
         attempt: u32,
@@ -168,6 +169,24 @@ impl fmt::Display for ConnectionEvent {
 
 /// An error along the way, as given to an [`ErrorListener`](crate::ErrorListener) method of its
 /// own, or whole to `on_error` and [`Connection::events`](crate::Connection::events).
+///
+/// ```
+/// use nats_blocking::{Consumer, ErrorNotice, Options, ServerErrorKind};
+///
+/// let options = Options::builder()
+///     .on_error(|_, notice| match notice {
+///         ErrorNotice::ServerError(error) => match error.kind() {
+///             ServerErrorKind::PermissionsViolation { operation, subject, .. } => {
+///                 println!("not permitted: {operation:?} '{subject}'");
+///             }
+///             _ => println!("the server said: {error}"),
+///         },
+///         ErrorNotice::SlowConsumer(consumer) => println!("slow: {}", consumer.subject()),
+///         other => println!("{other}"),
+///     })
+///     .build()?;
+/// # Ok::<(), nats_blocking::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum ErrorNotice {
@@ -229,6 +248,12 @@ pub enum Notice {
 }
 
 impl Notice {
+    /// Whether it is `Closed`, after which nothing comes.
+    pub(super) fn is_end(&self) -> bool {
+        let Self::Event(event) = self else { return false };
+        matches!(event.kind, ConnectionEventKind::Closed { .. })
+    }
+
     pub(super) fn with_skipped(mut self, count: u64) -> Self {
         match &mut self {
             Self::Event(event) => event.skipped = count,

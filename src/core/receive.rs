@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::flusher::is_wait;
+use super::departure::Departure;
 use super::keepalive::{Idle, KeepAlive};
 use super::life::Link;
 use super::notice::{ConnectionEventKind, ErrorNotice};
@@ -14,13 +14,23 @@ use crate::clock;
 use crate::error::{Error, ErrorKind};
 use crate::protocol::{Delivery, Parser, ServerInfoUpdate, ServerOp};
 use crate::server_error::{RefusedOperation, ServerError, ServerErrorKind};
-use crate::subscriptions::{ConsumerView, End, Routed, Router, Subscriber, Target};
+use crate::subscriptions::{Answered, ConsumerView, EndReason, Routed, Router, Subscriber, Target};
 use crate::sync::Arc;
+use crate::transport::is_wait;
 
 /// Reads until the connection ends, and says why. What the server said with `-ERR` is the cause,
 /// not the end of the stream that follows it.
 pub(super) fn receive(core: &Core, link: &Link, parser: Parser) -> Error {
-    let mut receiver = Receiver { core, link, parser, router: Router::new(), last_word: None };
+    let mut receiver = Receiver {
+        core,
+        link,
+        parser,
+        router: Router::new(),
+        answered: Answered::default(),
+        last_word: None,
+        departure: None,
+        news: true,
+    };
     let end = receiver.run();
     receiver.router.flush();
     match receiver.last_word {
@@ -34,8 +44,13 @@ struct Receiver<'a> {
     link: &'a Link,
     parser: Parser,
     router: Router,
+    answered: Answered,
     /// The last `-ERR` after which the server closes.
     last_word: Option<ServerError>,
+    /// The server is being left.
+    departure: Option<Departure>,
+    /// Something was said since it was last asked whether to leave.
+    news: bool,
 }
 
 impl Receiver<'_> {
@@ -44,19 +59,40 @@ impl Receiver<'_> {
         let interval = self.core.config.ping_interval;
         let mut idle_since = clock::now();
         let mut wait = interval;
+        // What the last read of the login has produced.
+        if self.link.stream.asks_for_write() {
+            self.core.outbox.write_held_back();
+        }
         loop {
             if let Err(error) = self.handle_all() {
                 return error;
             }
-            match self.link.stream.read(self.parser.space(), wait) {
+            // Here, not where the INFO is handled: the handshake may have brought the news too.
+            if std::mem::take(&mut self.news) && self.departure.is_none() {
+                self.departure = Departure::begin(self.core);
+            }
+            let mut slice = wait;
+            if let Some(departure) = &self.departure {
+                match departure.left(self.core) {
+                    Some(left) => slice = Some(wait.map_or(left, |wait| wait.min(left))),
+                    None => return departure.cause(),
+                }
+            }
+            match self.link.stream.read(self.parser.space(), slice) {
                 Ok(0) => return Error::new(ErrorKind::Io, "the server closed the connection"),
                 Ok(count) => {
+                    if self.link.stream.asks_for_write() {
+                        self.core.outbox.write_held_back();
+                    }
                     self.parser.filled(count);
                     keep_alive.bytes_arrived();
                     idle_since = clock::now();
                     wait = interval;
                 }
                 Err(error) if is_wait(&error) => {
+                    if self.link.stream.asks_for_write() {
+                        self.core.outbox.write_held_back();
+                    }
                     let Some(interval) = interval else { continue };
                     let left = interval.saturating_sub(clock::since(idle_since));
                     // A signal, or a kernel that is early, ends the wait but not the interval.
@@ -70,7 +106,14 @@ impl Receiver<'_> {
                     idle_since = clock::now();
                     wait = Some(interval);
                 }
-                Err(error) => return Error::io("reading from the server", error),
+                Err(error) => {
+                    let error = Error::io("reading from the server", error);
+                    // As where the parser finds a fault: it is told before the loss.
+                    if error.kind() == ErrorKind::Protocol {
+                        self.core.exception(error.clone());
+                    }
+                    return error;
+                }
             }
         }
     }
@@ -101,9 +144,17 @@ impl Receiver<'_> {
 
     /// Handles every complete operation; the mailboxes get what was collected.
     fn handle_all(&mut self) -> Result<(), Error> {
+        let watched = self.core.is_watched();
         let outcome = loop {
             match self.parser.next() {
-                Ok(Some(op)) => self.handle(op),
+                Ok(Some(op)) => {
+                    if watched {
+                        // Code of the program, which may take its time.
+                        self.answered.wake();
+                        self.core.operation_read(&op);
+                    }
+                    self.handle(op);
+                }
                 Ok(None) => break Ok(()),
                 Err(error) => {
                     self.core.exception(error.clone());
@@ -112,6 +163,7 @@ impl Receiver<'_> {
             }
         };
         self.router.flush();
+        self.answered.wake();
         outcome
     }
 
@@ -153,7 +205,7 @@ impl Receiver<'_> {
             Routed::Done => {}
             Routed::Dropped => counters.dropped.add_owned(1),
             Routed::Reply(message) => {
-                if self.core.requests.answer(message) {
+                if self.core.requests.answer(message, &mut self.answered) {
                     counters.replies.add_owned(1);
                 } else {
                     counters.late_replies.add_owned(1);
@@ -171,7 +223,7 @@ impl Receiver<'_> {
                     self.slow(&subscriber);
                 }
                 self.router.flush();
-                self.core.end_subscription(&subscriber, End::Completed);
+                self.core.end_subscription(&subscriber, EndReason::Completed);
             }
         }
     }
@@ -186,7 +238,8 @@ impl Receiver<'_> {
         }
     }
 
-    fn info(&self, update: ServerInfoUpdate) {
+    fn info(&mut self, update: ServerInfoUpdate) {
+        self.news = true;
         self.core.info_changed(self.link, update);
     }
 

@@ -7,7 +7,9 @@
 //!
 //! Waiting in one outage: the first attempt is immediate (the caller may hold it), every later one
 //! waits a fresh jitter, and where a pass over all servers is complete it waits the reconnect wait
-//! and a jitter.
+//! and a jitter, or what the program says. Each attempt is two steps, [`Pool::pause`] and then
+//! [`Pool::next`], so that a pool that changes during the wait counts; [`Pool::take`] is both for a
+//! server that the program chose.
 //!
 //! Order: shuffled at the start of each outage (unless switched off), the lost server last, so that
 //! a thousand clients of one dead server spread over the others.
@@ -15,6 +17,7 @@
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 
+use super::choice::PoolServer;
 use crate::error::{ConnectAttempt, Error};
 use crate::server_url::ServerUrl;
 
@@ -53,7 +56,9 @@ impl Server {
 pub(crate) enum Pause {
     None,
     Jitter,
-    WaitAndJitter,
+    /// A pass over all servers is complete: the reconnect wait and a jitter, or what the program
+    /// says for this number of passes.
+    Pass(u32),
 }
 
 /// The next attempt.
@@ -62,7 +67,6 @@ pub(crate) struct Next {
     pub(crate) url: ServerUrl,
     /// Its number in this outage, from 1.
     pub(crate) attempt: u32,
-    pub(crate) pause: Pause,
 }
 
 /// What an INFO changed.
@@ -86,36 +90,53 @@ pub(crate) struct Pool {
     attempt: u32,
     /// Attempts since the pool was last passed over completely.
     in_pass: usize,
+    /// What the program is told at the end of the present pass.
+    pass: u32,
     /// The first attempt of this outage waits as after a full pass.
     hold_first: bool,
     /// The server in use, or the last one that was.
     current: Option<ServerUrl>,
     /// The errors of servers given up in this outage.
     given_up: Vec<ConnectAttempt>,
+    /// The URL of a configured server asks for TLS. It stays so when that server is given up.
+    wants_tls: bool,
 }
 
 impl Pool {
     pub(crate) fn new(urls: Vec<ServerUrl>, policy: PoolPolicy, random: Random<'_>) -> Self {
-        let mut servers: Vec<Server> = Vec::with_capacity(urls.len());
-        for url in urls {
-            // Of two that name the same address the secure one is kept.
-            match servers.iter_mut().find(|known| known.url.same_address(&url)) {
-                Some(known) if url.is_tls() && !known.url.is_tls() => known.url = url,
-                Some(_) => {}
-                None => servers.push(Server::new(url, false)),
-            }
-        }
+        let wants_tls = urls.iter().any(ServerUrl::is_tls);
         let mut pool = Self {
-            servers,
+            servers: configured(urls),
             policy,
             attempt: 0,
             in_pass: 0,
+            pass: 1,
             hold_first: false,
             current: None,
             given_up: Vec::new(),
+            wants_tls,
         };
         pool.shuffle(random);
         pool
+    }
+
+    /// Puts other configured servers in place of all. Those that were there before keep their
+    /// counters, and their refusal if they are asked for with the same user information.
+    pub(crate) fn replace(&mut self, urls: Vec<ServerUrl>, random: Random<'_>) {
+        // A program that has asked for TLS once does not lose it by naming servers without it.
+        self.wants_tls |= urls.iter().any(ServerUrl::is_tls);
+        let mut servers = configured(urls);
+        for server in &mut servers {
+            let Some(known) = self.find(&server.url) else { continue };
+            server.failed_attempts = known.failed_attempts;
+            server.last_error.clone_from(&known.last_error);
+            if known.url.user_info() == server.url.user_info() {
+                server.last_refusal.clone_from(&known.last_refusal);
+            }
+        }
+        self.servers = servers;
+        self.in_pass = 0;
+        self.shuffle(random);
     }
 
     fn shuffle(&mut self, random: Random<'_>) {
@@ -128,13 +149,14 @@ impl Pool {
         }
     }
 
-    /// A connection was lost: a new outage begins. Its first attempt is made at once, or waits as
-    /// after a full pass.
-    pub(crate) fn begin_outage(&mut self, at_once: bool, random: Random<'_>) {
+    /// A connection was lost: a new outage begins. Its first attempt is made at once, or, with
+    /// `hold`, waits as after that number of full passes.
+    pub(crate) fn begin_outage(&mut self, hold: Option<u32>, random: Random<'_>) {
         self.shuffle(random);
         self.attempt = 0;
-        self.in_pass = if at_once { 0 } else { usize::MAX };
-        self.hold_first = !at_once;
+        self.in_pass = if hold.is_none() { 0 } else { usize::MAX };
+        self.pass = hold.unwrap_or(1);
+        self.hold_first = hold.is_some();
         self.given_up.clear();
         let lost = self.current.clone();
         if let Some(index) = lost.and_then(|lost| self.position(&lost)) {
@@ -142,25 +164,49 @@ impl Pool {
         }
     }
 
+    /// What to wait before the next attempt, or `None` when no server is left.
+    pub(crate) fn pause(&mut self) -> Option<Pause> {
+        if self.servers.is_empty() {
+            return None;
+        }
+        if self.attempt == 0 && !self.hold_first {
+            return Some(Pause::None);
+        }
+        if self.in_pass < self.servers.len() {
+            return Some(Pause::Jitter);
+        }
+        self.in_pass = 0;
+        self.hold_first = false;
+        let pass = self.pass;
+        self.pass = pass.saturating_add(1);
+        Some(Pause::Pass(pass))
+    }
+
     /// The next attempt, or `None` when no server is left.
     pub(crate) fn next(&mut self) -> Option<Next> {
         let url = self.servers.first()?.url.clone();
-        self.servers.rotate_left(1);
-        let pause = if self.attempt == 0 && !self.hold_first {
-            Pause::None
-        } else if self.in_pass >= self.servers.len() {
-            self.in_pass = 0;
-            self.hold_first = false;
-            Pause::WaitAndJitter
-        } else {
-            Pause::Jitter
-        };
-        self.attempt = self.attempt.saturating_add(1);
-        self.in_pass = self.in_pass.saturating_add(1);
-        Some(Next { url, attempt: self.attempt, pause })
+        self.take(&url)
     }
 
-    /// The handshake with this server completed.
+    /// The next attempt with that server, which then comes last, or `None` if it is not in the
+    /// pool.
+    pub(crate) fn take(&mut self, url: &ServerUrl) -> Option<Next> {
+        let index = self.position(url)?;
+        let url = self.servers.get(index)?.url.clone();
+        self.servers.get_mut(index..).unwrap_or_default().rotate_left(1);
+        self.hold_first = false;
+        self.attempt = self.attempt.saturating_add(1);
+        self.in_pass = self.in_pass.saturating_add(1);
+        Some(Next { url, attempt: self.attempt })
+    }
+
+    /// The number of the next attempt.
+    pub(crate) fn next_attempt(&self) -> u32 {
+        self.attempt.saturating_add(1)
+    }
+
+    /// The handshake with this server completed. The URL says whether it was over TLS: the servers
+    /// that are learned through it inherit that.
     pub(crate) fn succeeded(&mut self, url: &ServerUrl) {
         self.current = Some(url.clone());
         for server in &mut self.servers {
@@ -214,6 +260,17 @@ impl Pool {
             Some(last) if last.cause().is_authorization() => last.cause().clone(),
             _ => Error::connect(self.given_up.clone()),
         }
+    }
+
+    /// The error of a connection that never was: each server with why its last attempt failed.
+    pub(crate) fn never_connected(&self) -> Error {
+        let mut failed = self.given_up.clone();
+        for server in &self.servers {
+            if let Some(error) = &server.last_error {
+                failed.push(ConnectAttempt::new(server.url.to_string(), error.clone()));
+            }
+        }
+        Error::connect(failed)
     }
 
     /// Takes in the list of servers that the server in use announced.
@@ -274,13 +331,44 @@ impl Pool {
         discovered.map(|server| server.url.to_string()).collect()
     }
 
+    /// All servers as the program sees them, in order.
+    pub(crate) fn list(&self, in_use: Option<&ServerUrl>) -> Vec<PoolServer> {
+        let servers = self.servers.iter().map(|server| PoolServer {
+            url: server.url.to_string(),
+            discovered: server.discovered,
+            in_use: in_use.is_some_and(|url| url.same_address(&server.url)),
+            failed_attempts: server.failed_attempts,
+            last_error: server.last_error.clone(),
+        });
+        servers.collect()
+    }
+
+    /// Whether there is a server besides the one in use, or the last one that was.
+    pub(crate) fn has_other(&self) -> bool {
+        let current = self.current.as_ref();
+        self.servers
+            .iter()
+            .any(|server| current.is_none_or(|current| !current.same_address(&server.url)))
+    }
+
+    /// Whether the server is one of the pool.
+    pub(crate) fn has(&self, url: &ServerUrl) -> bool {
+        self.position(url).is_some()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.servers.len()
     }
 
-    /// Whether any server is spoken to over TLS, which chooses the jitter.
+    /// Whether any server is, or the last one was, spoken to over TLS, which chooses the jitter.
     pub(crate) fn has_tls(&self) -> bool {
-        self.servers.iter().any(|server| server.url.is_tls())
+        let mut urls = self.servers.iter().map(|server| &server.url).chain(&self.current);
+        urls.any(ServerUrl::is_tls)
+    }
+
+    /// Whether the URL of any configured server asks for TLS, which all servers must then have.
+    pub(crate) fn wants_tls(&self) -> bool {
+        self.wants_tls
     }
 
     fn position(&self, url: &ServerUrl) -> Option<usize> {
@@ -292,6 +380,19 @@ impl Pool {
     }
 }
 
+/// Configured servers, each once: of two that name the same address the secure one is kept.
+fn configured(urls: Vec<ServerUrl>) -> Vec<Server> {
+    let mut servers: Vec<Server> = Vec::with_capacity(urls.len());
+    for url in urls {
+        match servers.iter_mut().find(|known| known.url.same_address(&url)) {
+            Some(known) if url.is_tls() && !known.url.is_tls() => known.url = url,
+            Some(_) => {}
+            None => servers.push(Server::new(url, false)),
+        }
+    }
+    servers
+}
+
 /// The text with which the server refused us, if that is why.
 fn refusal(error: &Error) -> Option<String> {
     let said = error.server_error().filter(|error| error.is_authorization());
@@ -299,8 +400,8 @@ fn refusal(error: &Error) -> Option<String> {
 }
 
 /// What [`ServerUrl::same_address`] compares, to look up.
-fn address(url: &ServerUrl) -> (&str, u16) {
-    (url.host(), url.port())
+fn address(url: &ServerUrl) -> (&str, u16, &str) {
+    (url.host(), url.port(), url.path())
 }
 
 fn is_loopback(url: &ServerUrl) -> bool {
@@ -334,6 +435,12 @@ mod tests {
         Pool::new(ServerUrl::parse_list(list).expect(list), policy, &mut || 0)
     }
 
+    /// Both steps of an attempt.
+    fn attempt(pool: &mut Pool) -> Option<(Pause, Next)> {
+        let pause = pool.pause()?;
+        Some((pause, pool.next()?))
+    }
+
     fn refused() -> Error {
         Error::new(ErrorKind::Io, "connection refused")
     }
@@ -346,16 +453,12 @@ mod tests {
     fn the_first_attempt_is_immediate_the_next_wait_and_a_pass_waits_longer() {
         let mut pool = pool("a,b,c", None);
         pool.succeeded(&url("a"));
-        pool.begin_outage(true, &mut || 0);
-        let next: Vec<_> = (0..7).map_while(|_| pool.next()).collect();
+        pool.begin_outage(None, &mut || 0);
+        let (pauses, next): (Vec<_>, Vec<_>) = (0..7).map_while(|_| attempt(&mut pool)).unzip();
         let order: Vec<_> = next.iter().map(|next| next.url.host()).collect();
         assert_eq!(order, ["b", "c", "a", "b", "c", "a", "b"], "the lost server comes last");
-        let pauses: Vec<_> = next.iter().map(|next| next.pause).collect();
-        use Pause::{Jitter, WaitAndJitter};
-        assert_eq!(
-            pauses,
-            [Pause::None, Jitter, Jitter, WaitAndJitter, Jitter, Jitter, WaitAndJitter]
-        );
+        use Pause::{Jitter, Pass};
+        assert_eq!(pauses, [Pause::None, Jitter, Jitter, Pass(1), Jitter, Jitter, Pass(2)]);
         assert_eq!(next.last().map(|next| next.attempt), Some(7));
     }
 
@@ -364,17 +467,18 @@ mod tests {
         let mut pool = pool("a,b", None);
         for _ in 0..3 {
             pool.succeeded(&url("a"));
-            pool.begin_outage(false, &mut || 0);
-            let pauses: Vec<_> = (0..3).map_while(|_| pool.next()).map(|next| next.pause).collect();
-            use Pause::{Jitter, WaitAndJitter};
-            assert_eq!(pauses, [WaitAndJitter, Jitter, WaitAndJitter]);
+            pool.begin_outage(Some(0), &mut || 0);
+            let pauses: Vec<_> =
+                (0..3).map_while(|_| attempt(&mut pool)).map(|(pause, _)| pause).collect();
+            use Pause::{Jitter, Pass};
+            assert_eq!(pauses, [Pass(0), Jitter, Pass(1)]);
         }
     }
 
     #[test]
     fn a_server_gets_exactly_its_number_of_attempts() {
         let mut pool = pool("a,b", Some(2));
-        pool.begin_outage(true, &mut || 0);
+        pool.begin_outage(None, &mut || 0);
         let mut tried = Vec::new();
         while let Some(next) = pool.next() {
             pool.failed(&next.url, &refused());
@@ -433,6 +537,29 @@ mod tests {
     }
 
     #[test]
+    fn tls_is_inherited_by_what_is_discovered_and_wanted_by_what_is_configured() {
+        let mut mixed = pool("a,tls://b", Some(1));
+        mixed.failed(&url("b"), &refused());
+        assert_eq!(mixed.len(), 1);
+        assert!(mixed.wants_tls(), "giving the server up does not give TLS up");
+        mixed.replace(ServerUrl::parse_list("c").expect("a list"), &mut || 0);
+        assert!(mixed.wants_tls(), "and naming others does not");
+        let mut pool = pool("u:p@a", None);
+        let list = ["10.0.0.2:4222".to_owned()];
+        pool.succeeded(&url("u:p@a"));
+        assert!(!pool.has_tls());
+        pool.succeeded(&url("u:p@a").over_tls());
+        assert!(pool.has_tls(), "the jitter is that of TLS");
+        assert_eq!(pool.accept(&list, None).added, ["tls://10.0.0.2:4222"]);
+        pool.begin_outage(None, &mut || 0);
+        let next: Vec<_> = (0..2).map_while(|_| pool.next()).map(|next| next.url).collect();
+        let names: Vec<_> = next.iter().map(ServerUrl::tls_name).collect();
+        assert_eq!(names, ["a", "a"]);
+        assert!(next.iter().all(|url| url.user_info().is_some()));
+        assert!(!pool.wants_tls(), "no configured URL asks for it");
+    }
+
+    #[test]
     fn an_outage_shuffles_so_that_clients_spread() {
         let policy = PoolPolicy {
             max_attempts: None,
@@ -452,10 +579,72 @@ mod tests {
         let mut firsts = std::collections::BTreeMap::new();
         for _ in 0..300 {
             pool.succeeded(&url("a"));
-            pool.begin_outage(true, &mut random);
+            pool.begin_outage(None, &mut random);
             let next = pool.next().expect("a server");
             *firsts.entry(next.url.host().to_owned()).or_insert(0) += 1;
         }
         assert!(!firsts.contains_key("a") && firsts["b"] > 90 && firsts["c"] > 90, "{firsts:?}");
+    }
+
+    #[test]
+    fn a_server_that_was_chosen_comes_last_and_counts_as_an_attempt() {
+        let mut pool = pool("a,b,c", None);
+        let chosen = pool.take(&url("b")).expect("in the pool");
+        assert_eq!((chosen.url.host(), chosen.attempt), ("b", 1));
+        assert_eq!(pool.next().map(|next| next.url.host().to_owned()).as_deref(), Some("a"));
+        assert!(pool.take(&url("d")).is_none(), "not in the pool");
+        assert_eq!(pool.next_attempt(), 3);
+        pool.take(&url("b")).expect("in the pool");
+        assert_eq!(pool.pause(), Some(Pause::Pass(1)), "three attempts with three servers");
+        assert_eq!(pool.urls().last().map(String::as_str), Some("nats://b:4222"));
+    }
+
+    #[test]
+    fn another_pool_keeps_the_counters_of_those_that_stay() {
+        let mut pool = pool("a,b", Some(3));
+        pool.failed(&url("b"), &denied());
+        pool.failed(&url("a"), &refused());
+        pool.succeeded(&url("a"));
+        pool.accept(&["10.0.0.9:4222".to_owned()], None);
+        pool.failed(&url("b"), &denied());
+        let list = |text: &str| ServerUrl::parse_list(text).expect(text);
+        pool.replace(list("c,b,tls://c"), &mut || 0);
+        assert_eq!(pool.urls(), ["tls://c:4222", "nats://b:4222"]);
+        let shown = pool.list(Some(&url("a")));
+        assert!(shown.iter().all(|server| !server.is_in_use() && !server.is_discovered()));
+        assert_eq!(shown[1].failed_attempts(), 2);
+        assert!(shown[1].last_error().is_some_and(Error::is_authorization));
+        assert!(pool.has_other());
+        pool.failed(&url("b"), &denied());
+        assert_eq!(pool.urls(), ["tls://c:4222"], "its third attempt");
+        pool.replace(list("a"), &mut || 0);
+        assert!(!pool.has_other(), "the server in use is the only one");
+    }
+
+    #[test]
+    fn a_refusal_is_forgotten_with_the_user_who_was_refused() {
+        let mut pool = pool("u:p@a,u:p@b", None);
+        for server in ["a", "b"] {
+            pool.failed(&url(server), &denied());
+        }
+        let fresh = ServerUrl::parse_list("u:p@a,u:new@b").expect("a list");
+        pool.replace(fresh, &mut || 0);
+        for server in ["a", "b"] {
+            pool.failed(&url(server), &denied());
+        }
+        assert_eq!(pool.urls(), ["nats://b:4222"]);
+    }
+
+    #[test]
+    fn a_connection_that_never_was_names_every_server_with_its_last_cause() {
+        let mut pool = pool("a,b", None);
+        pool.failed(&url("a"), &refused());
+        for _ in 0..2 {
+            pool.failed(&url("b"), &denied());
+        }
+        let error = pool.never_connected();
+        let servers: Vec<_> = error.attempts().iter().map(ConnectAttempt::server).collect();
+        assert_eq!(servers, ["nats://b:4222", "nats://a:4222"]);
+        assert!(error.is_authorization());
     }
 }

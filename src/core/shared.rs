@@ -5,34 +5,47 @@
 //! moves are made in `reader.rs`, `closing.rs` and `draining.rs`.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
+use super::asking::{Asking, CONNECTOR, CREDENTIALS};
+use super::choice::{Deciders, PoolServer};
 use super::config::Config;
 use super::events::Hub;
+use super::hooks::Hooks;
 use super::life::{ConnectionStatus, Life};
 use super::notice::{ConnectionEvent, ConnectionEventKind, ErrorNotice, Notice};
 use super::servers::Pool;
 use super::threads::Threads;
+use crate::auth::Login;
 use crate::clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::outbox::{Outbox, ServerLimits};
+use crate::outcome::Barrier;
 use crate::protocol::ServerInfo;
 use crate::random::{self, Random};
 use crate::server_error::ServerError;
+use crate::server_url::ServerUrl;
 use crate::statistics::{Counters, Statistics};
 use crate::subscriptions::{Inbox, Registry, Requests};
-use crate::sync::{Arc, Condvar, Mutex, MutexGuard, Rank, Weak, current_owner};
-use crate::transport::{Cancel, Connector};
+use crate::sync::{self, Arc, Condvar, Mutex, MutexGuard, Rank, Weak, current_owner};
+use crate::transport::{Cancel, Dial, Stream};
 
 /// One connection.
 pub(crate) struct Core {
     /// Tells this connection's threads from all others.
     pub(crate) id: u64,
     pub(crate) config: Config,
-    pub(crate) connector: Box<dyn Connector>,
+    pub(crate) dial: Box<dyn Dial>,
+    /// The callbacks that are asked for a decision, until the end.
+    pub(super) deciders: Mutex<Deciders>,
     /// Cuts off an attempt to connect.
     pub(crate) cancel: Arc<Cancel>,
+    /// The call to the credentials of the program, while there is one.
+    pub(super) asking: Asking<Login>,
+    /// The call to the connector of the program, while there is one.
+    pub(super) connecting: Asking<Arc<dyn Stream>>,
     pub(super) life: Mutex<Life>,
     /// Anything in `life` changed.
     pub(super) changed: Condvar,
@@ -46,6 +59,12 @@ pub(crate) struct Core {
     pub(crate) threads: Arc<Threads>,
     /// The queues of all dispatchers, to end them with the connection.
     pub(super) dispatchers: Mutex<Vec<Weak<Inbox>>>,
+    /// What the program wants called at the end of a subscription.
+    pub(super) hooks: Hooks<Arc<Self>>,
+    /// Barriers that are waited for, to be given up with the connection.
+    pub(super) barriers: Mutex<Vec<Weak<Barrier>>>,
+    /// A panic of a read listener or trace has been told.
+    pub(super) watch_told: AtomicBool,
     /// Handles of the program. The count never rises from zero: that is the end.
     handles: AtomicUsize,
 }
@@ -55,14 +74,17 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 impl Core {
     /// A connection that nothing runs yet, with one counted handle.
-    pub(crate) fn new(config: Config, connector: Box<dyn Connector>) -> Result<Arc<Self>> {
+    pub(crate) fn new(mut config: Config, dial: Box<dyn Dial>) -> Result<Arc<Self>> {
         let mut random = Random::new()?;
         let pool = Pool::new(config.servers.clone(), config.pool.clone(), &mut || random.draw());
         let inbox = format!("{}.{}.", config.inbox_prefix, random::unique()?);
         Ok(Arc::new(Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
-            connector,
+            dial,
+            deciders: Mutex::new(Rank::Leaf, std::mem::take(&mut config.deciders)),
             cancel: Arc::new(Cancel::new()),
+            asking: Asking::new(CREDENTIALS),
+            connecting: Asking::new(CONNECTOR),
             life: Mutex::new(Rank::Life, Life::new(pool, random)),
             changed: Condvar::new(),
             registry: Registry::new(),
@@ -73,6 +95,9 @@ impl Core {
             counters: Counters::default(),
             threads: Threads::new(),
             dispatchers: Mutex::new(Rank::Leaf, Vec::new()),
+            hooks: Hooks::new(),
+            barriers: Mutex::new(Rank::Leaf, Vec::new()),
+            watch_told: AtomicBool::new(false),
             handles: AtomicUsize::new(1),
             config,
         }))
@@ -103,6 +128,20 @@ impl Core {
         current_owner() == self.id
     }
 
+    /// Whether the calling thread is the reader, in a callback that it asks.
+    pub(crate) fn on_reader_thread(&self) -> bool {
+        self.on_own_thread() && sync::is_essential()
+    }
+
+    /// Refuses to wait for the connection where the connection waits for the caller.
+    pub(super) fn check_may_wait(&self) -> Result<()> {
+        if self.on_reader_thread() {
+            let text = "the connection waits for this callback, which must not wait for it";
+            return Err(Error::new(ErrorKind::Misuse, text));
+        }
+        Ok(())
+    }
+
     // Looking
 
     pub(crate) fn life(&self) -> MutexGuard<'_, Life> {
@@ -128,6 +167,24 @@ impl Core {
         )
     }
 
+    pub(crate) fn server_pool(&self) -> Vec<PoolServer> {
+        let life = self.life.lock();
+        let in_use = life.present().map(|link| link.url.clone());
+        life.pool.list(in_use.as_ref())
+    }
+
+    /// Puts other servers in place of all; see
+    /// [`Connection::set_server_pool`](crate::Connection::set_server_pool).
+    pub(crate) fn set_server_pool(&self, urls: Vec<ServerUrl>) -> Result<()> {
+        let mut life = self.life.lock();
+        if life.closing || life.status == ConnectionStatus::Closed {
+            return Err(closed_error(life.close_cause.as_ref()));
+        }
+        let Life { pool, random, .. } = &mut *life;
+        pool.replace(urls, &mut || random.draw());
+        Ok(())
+    }
+
     /// Waits until the connection has that status; the error tells time-out and closed apart.
     pub(crate) fn wait_for_status(
         &self,
@@ -139,6 +196,7 @@ impl Core {
             if life.status == status {
                 return Ok(());
             }
+            self.check_may_wait()?;
             if life.status == ConnectionStatus::Closed {
                 return Err(closed_error(life.close_cause.as_ref()));
             }
@@ -187,7 +245,7 @@ impl Core {
 
     /// What a server accepts from this connection, from its INFO. Headers that the connection has
     /// switched off would make the server end it.
-    pub(super) fn server_limits(&self, info: &ServerInfo) -> ServerLimits {
+    pub(crate) fn server_limits(&self, info: &ServerInfo) -> ServerLimits {
         let headers = info.headers() && self.config.headers;
         ServerLimits { max_payload: info.max_payload(), headers }
     }
@@ -202,6 +260,11 @@ impl Core {
         }
     }
 }
+
+/// Code of the program never runs while a lock is held or a step is half done, so a panic of it
+/// leaves everything here whole.
+impl UnwindSafe for Core {}
+impl RefUnwindSafe for Core {}
 
 impl fmt::Debug for Core {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

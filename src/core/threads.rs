@@ -1,8 +1,10 @@
 //! The threads of one connection: who runs, and waiting until they have ended.
 //!
-//! `reader` and `flusher` never run code of the program; `callback` and the dispatchers do, so the
-//! first two always end soon after they are told to, the others when the program's code returns.
-//! Only threads that have ended are joined, so a join never waits.
+//! `reader` and `flusher` do not run code of the program (but for the callbacks that the reader
+//! asks in an outage, and a transport of the program); `callback`, the dispatchers and the
+//! short-lived `creds` and `connect` do, so the first two end soon after they are told to, the
+//! others when the program's code returns. Only threads that have ended are joined, so a join never
+//! waits.
 
 use std::time::Instant;
 
@@ -44,8 +46,12 @@ impl Drop for Running {
             Runs::Own => state.own -= 1,
             Runs::Program => state.program -= 1,
         }
+        // Whoever waits, waits for all of them, or for all of our own.
+        let last = state.own == 0;
         drop(state);
-        self.threads.ended.notify_all();
+        if last {
+            self.threads.ended.notify_all();
+        }
     }
 }
 
@@ -72,6 +78,9 @@ impl Threads {
         let running = Running { threads: Arc::clone(self), runs };
         // If the thread cannot be started the closure is dropped, and `running` counts it out.
         let handle = sync::spawn(name, owner, move || {
+            if runs == Runs::Own {
+                sync::mark_essential();
+            }
             let _running = running;
             body();
         })?;

@@ -5,6 +5,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::hooks::EndHook;
 use super::life::ConnectionStatus;
 use super::notice::ErrorNotice;
 use super::shared::{Core, closed_error};
@@ -17,7 +18,7 @@ use crate::protocol::{
     check_subscribe,
 };
 use crate::subscriptions::{
-    ConsumerView, End, PendingLimits, Rest, Slot, Subscriber, Target, end_inbox,
+    ConsumerView, EndReason, PendingLimits, Rest, Slot, Subscriber, Target, end_inbox,
 };
 use crate::sync::Arc;
 
@@ -113,8 +114,9 @@ impl Core {
     }
 
     /// Ends a subscription, telling the server if it must be told.
-    pub(crate) fn end_subscription(&self, subscriber: &Subscriber, end: End) {
-        if matches!(end, End::Unsubscribed) {
+    pub(crate) fn end_subscription(&self, subscriber: &Arc<Subscriber>, end: EndReason) {
+        subscriber.ends_by(end.clone());
+        if matches!(end, EndReason::Unsubscribed) {
             subscriber.discard();
         }
         let mut told = false;
@@ -126,21 +128,46 @@ impl Core {
             // Unsubscribing throws away what waits; every other end leaves it readable, with what
             // is on its way.
             let rest = match end {
-                End::Unsubscribed => Rest::Drop,
+                EndReason::Unsubscribed => Rest::Drop,
                 _ => Rest::Keep { until: subscriber.admitted() },
             };
             end_inbox(mailbox, end, rest);
         }
+        self.settle(subscriber);
         if told {
             self.write(self.outbox.kick(), Urgency::Idle);
         }
     }
 
+    /// Tells the end of a subscription if it is over; called whenever it may have become so.
+    pub(crate) fn settle(&self, subscriber: &Arc<Subscriber>) {
+        if subscriber.is_over() {
+            self.finish_subscription(subscriber);
+        }
+    }
+
+    /// Tells the end of a subscription, once.
+    pub(crate) fn finish_subscription(&self, subscriber: &Arc<Subscriber>) {
+        drop(self.hooks.finish(subscriber, &self.hub));
+    }
+
+    /// Calls a closure on the callback thread when the subscription has ended, at once if it has.
+    /// Returns whether it will be called: not after `Closed`.
+    pub(crate) fn on_subscription_end(
+        &self,
+        subscriber: &Arc<Subscriber>,
+        hook: EndHook<Arc<Self>>,
+    ) -> bool {
+        let added = self.hooks.add(subscriber, hook, &self.hub);
+        // One that is refused is dropped here, with no lock held: it is the program's code.
+        added.is_ok()
+    }
+
     /// Lets a subscription end after `max` messages, counted from its beginning.
-    pub(crate) fn limit_subscription(&self, subscriber: &Subscriber, max: u64) {
+    pub(crate) fn limit_subscription(&self, subscriber: &Arc<Subscriber>, max: u64) {
         let complete = self.registry.set_max(subscriber, max, |line| self.outbox.control(line));
         if complete {
-            self.end_subscription(subscriber, End::Completed);
+            self.end_subscription(subscriber, EndReason::Completed);
         } else {
             self.write(self.outbox.kick(), Urgency::Idle);
         }
@@ -209,27 +236,30 @@ impl Core {
     pub(crate) fn flush(&self, deadline: Instant) -> Result<()> {
         loop {
             self.wait_connected(deadline)?;
-            let pong = Pong::new(Outcome::new());
-            match self.outbox.ping(Arc::clone(&pong)) {
-                Ok(batch) => {
-                    self.write(batch, Urgency::Now);
-                    return match pong.wait(deadline) {
-                        Some(outcome) => {
-                            outcome?;
-                            self.counters.flushes.add(1);
-                            Ok(())
-                        }
-                        None => Err(Error::new(
-                            ErrorKind::Timeout,
-                            "the server did not answer the flush in time",
-                        )),
-                    };
-                }
-                // The connection was lost between the two calls: wait for the next one.
-                Err(error) if error.is_disconnected() => {}
-                Err(error) => return Err(error),
+            // If the connection was lost between the two calls, it waits for the next one.
+            if let Some(outcome) = self.flush_present(deadline) {
+                return outcome;
             }
         }
+    }
+
+    /// A round trip to the server that is there; none if there is none.
+    pub(super) fn flush_present(&self, deadline: Instant) -> Option<Result<()>> {
+        let pong = Pong::new(Outcome::new());
+        let batch = match self.outbox.ping(Arc::clone(&pong)) {
+            Ok(batch) => batch,
+            Err(error) if error.is_disconnected() => return None,
+            Err(error) => return Some(Err(error)),
+        };
+        self.write(batch, Urgency::Now);
+        let Some(outcome) = pong.wait(deadline) else {
+            let text = "the server did not answer the flush in time";
+            return Some(Err(Error::new(ErrorKind::Timeout, text)));
+        };
+        if outcome.is_ok() {
+            self.counters.flushes.add(1);
+        }
+        Some(outcome)
     }
 
     fn wait_connected(&self, deadline: Instant) -> Result<()> {
@@ -246,6 +276,7 @@ impl Core {
                 let text = "the connection was lost while it drained";
                 return Err(Error::new(ErrorKind::Disconnected, text));
             }
+            self.check_may_wait()?;
             if clock::now() >= deadline {
                 let text = format!("the connection is {}", life.status);
                 return Err(Error::new(ErrorKind::Timeout, text));

@@ -31,7 +31,7 @@ impl Pause {
         match self {
             Self::None => Duration::ZERO,
             Self::Jitter => jitter(),
-            Self::WaitAndJitter => wait.max(SHORTEST).saturating_add(jitter()),
+            Self::Pass(_) => wait.max(SHORTEST).saturating_add(jitter()),
         }
     }
 }
@@ -63,7 +63,7 @@ mod tests {
         let most = &mut || u64::MAX;
         assert_eq!(Pause::None.length(SECOND, SECOND, most), Duration::ZERO);
         assert!(Pause::Jitter.length(SECOND, SECOND, most) < SECOND);
-        let whole = Pause::WaitAndJitter.length(SECOND, SECOND, most);
+        let whole = Pause::Pass(1).length(SECOND, SECOND, most);
         assert!(whole >= SECOND && whole < 2 * SECOND);
         assert_eq!(Pause::Jitter.length(SECOND, Duration::ZERO, most), Duration::ZERO);
     }
@@ -71,7 +71,7 @@ mod tests {
     #[test]
     fn waits_of_zero_are_no_busy_loop() {
         let zero = Duration::ZERO;
-        assert_eq!(Pause::WaitAndJitter.length(zero, zero, &mut || 7), SHORTEST);
+        assert_eq!(Pause::Pass(1).length(zero, zero, &mut || 7), SHORTEST);
         let mut losses = Losses::default();
         let at_once: Vec<_> = (0..6).map(|_| losses.lost(zero, false, zero)).collect();
         assert_eq!(at_once, [true, true, true, true, false, false]);

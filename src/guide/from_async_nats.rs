@@ -47,6 +47,8 @@
 //! | --- | --- |
 //! | `Client` | [`Connection`](crate::Connection): `Clone`, any thread |
 //! | `ConnectOptions` | [`Options::builder`](crate::Options::builder) |
+//! | `with_credentials_file`, `with_credentials`, `with_nkey` | [`credentials_file`](crate::OptionsBuilder::credentials_file), [`credentials`](crate::OptionsBuilder::credentials), [`nkey_seed`](crate::OptionsBuilder::nkey_seed) |
+//! | `with_jwt`, `with_auth_callback` | [`jwt_and_signer`](crate::OptionsBuilder::jwt_and_signer), [`credentials_source`](crate::OptionsBuilder::credentials_source) |
 //! | `event_callback` | [`on_event`](crate::OptionsBuilder::on_event), [`on_error`](crate::OptionsBuilder::on_error), listeners, or [`events`](crate::Connection::events) |
 //! | `Event::Connected` | `Connected` the first time, then `Reconnected` and `Resubscribed` |
 //! | `Event::SlowConsumer(sid)`, one for each message | [`slow_consumer_detected`](crate::ErrorListener::slow_consumer_detected), once an episode, with the consumer |

@@ -12,6 +12,10 @@
 //! | `Nats.connect(options)` | [`Options::connect`](crate::Options::connect) |
 //! | `Options.Builder` | [`OptionsBuilder`](crate::OptionsBuilder) |
 //! | `new Options.Builder(properties)` | [`Options::from_properties`](crate::Options::from_properties), with the list of all keys; from a file, a map or the environment too |
+//! | `Options.Builder.credentialPath(path)` | [`credentials_file`](crate::OptionsBuilder::credentials_file) |
+//! | `Options.Builder.tokenSupplier(supplier)` | [`token_supplier`](crate::OptionsBuilder::token_supplier) |
+//! | `AuthHandler` | [`Credentials`](crate::Credentials): one call gives name and signature |
+//! | `Nats.staticCredentials(jwt, seed)` | [`jwt_and_seed`](crate::OptionsBuilder::jwt_and_seed), [`credentials`](crate::OptionsBuilder::credentials) |
 //! | `Connection.publish(subject, body)` | [`publish`](crate::Connection::publish) |
 //! | `Connection.publish(subject, replyTo, body)` | [`publish_with_reply`](crate::Connection::publish_with_reply) |
 //! | `Connection.publish(message)` | [`publish_message`](crate::Connection::publish_message) |
@@ -37,6 +41,9 @@
 //! | `Connection.getStatistics()` | [`statistics`](crate::Connection::statistics) |
 //! | `Connection.RTT()` | [`rtt`](crate::Connection::rtt) |
 //! | `Connection.createInbox()` | [`new_inbox`](crate::Connection::new_inbox) |
+//! | `Nats.connectReconnectOnConnect(options)`, `Nats.connectAsynchronously(options, true)` | [`retry_on_failed_connect`](crate::OptionsBuilder::retry_on_failed_connect), within a limit or in the background; the first success is `Connected` |
+//! | `ReconnectDelayHandler` | [`reconnect_delay`](crate::OptionsBuilder::reconnect_delay) |
+//! | `ServerPool` | [`select_server`](crate::OptionsBuilder::select_server), [`set_server_pool`](crate::Connection::set_server_pool) |
 //! | `Connection.forceReconnect()` | [`force_reconnect`](crate::Connection::force_reconnect), which returns at once |
 //! | `addConnectionListener`, `removeConnectionListener` | [`add_connection_listener`](crate::Connection::add_connection_listener), [`remove_listener`](crate::Connection::remove_listener) |
 //! | `Message.getData()`, `getSubject()`, `getReplyTo()` | [`payload`](crate::Message::payload), [`subject`](crate::Message::subject), [`reply`](crate::Message::reply) |

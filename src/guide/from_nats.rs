@@ -56,6 +56,8 @@
 //! | --- | --- |
 //! | `nats::connect("a,b")` | [`connect("a,b")`](crate::connect) |
 //! | `Options::with_user_pass`, `with_token` | [`user_and_password`], [`token`], or in the URL |
+//! | `Options::with_credentials`, `with_static_credentials` | [`credentials_file`](crate::OptionsBuilder::credentials_file), [`credentials`](crate::OptionsBuilder::credentials) |
+//! | `Options::with_nkey`, `with_jwt` | [`nkey_and_signer`](crate::OptionsBuilder::nkey_and_signer), [`credentials_source`](crate::OptionsBuilder::credentials_source) |
 //! | `Options::with_name`, `no_echo`, `max_reconnects` | [`name`], [`no_echo`], [`max_reconnects`] |
 //! | `reconnect_buffer_size(n)` | [`reconnect_buffer`](crate::ReconnectBuffer) |
 //! | `disconnect_callback`, `reconnect_callback`, `close_callback`, `lame_duck_callback` | [`on_disconnected`], [`on_reconnected`], [`on_closed`], [`on_lame_duck`], or a [`ConnectionListener`](crate::ConnectionListener) |

@@ -1,4 +1,5 @@
-//! Moving here from another client: what has which name, and what behaves otherwise.
+//! Moving here from another client: what has which name, and what behaves otherwise; and
+//! [what is promised](promises), with the proofs.
 //!
 //! These pages exist in the documentation only. The guide itself is the
 //! [front page](crate) of the crate.
@@ -6,3 +7,4 @@
 pub mod from_async_nats;
 pub mod from_java;
 pub mod from_nats;
+pub mod promises;

@@ -7,6 +7,7 @@
 
 #![allow(missing_docs, missing_debug_implementations)]
 
+mod inputs;
 mod life;
 mod outbox;
 mod pipe;
@@ -15,13 +16,23 @@ mod requests;
 mod servers;
 #[cfg(loom)]
 mod time;
+#[cfg(feature = "websocket")]
+mod websocket;
 
+pub use inputs::{
+    HeaderBlock, Login, LoginStep, Op, Reading, Received, Url, connect_line, count_header_lines,
+    publish_frame, read_headers, read_info, read_properties, read_public_key, read_server_error,
+    read_urls,
+};
+#[cfg(feature = "nkeys")]
+pub use inputs::{read_creds, read_seed};
 pub use life::Life;
 pub use outbox::{FlushWait, Outbox};
 pub use pipe::{Dial, Pipe};
 pub use queue::{Arrivals, Counts, Queue, Seen};
 pub use requests::{Requests, Waiting};
 pub use servers::{Attempt, KeepAlive, Servers};
-
 #[cfg(loom)]
 pub use time::{lose_wakes, pass_time};
+#[cfg(feature = "websocket")]
+pub use websocket::{Frames as WebSocketFrames, accepts_upgrade};

@@ -1,6 +1,6 @@
 //! What a test puts in the place of a socket.
 //!
-//! Called like a [`Stream`] and a [`Connector`]: one thread reads, the holder of the write turn
+//! Called like a [`Stream`] and a [`transport::Dial`]: one thread reads, the holder of the write turn
 //! writes, any thread shuts down, no lock of the library held.
 
 use std::fmt;
@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, Result};
 use crate::server_url::ServerUrl;
 use crate::sync::Arc;
-use crate::transport::{Cancel, Connector, Stream};
+use crate::trace::Trace;
+use crate::transport::{self, Cancel, Stream};
 
 /// A connected byte stream.
 pub trait Pipe: fmt::Debug + Send + Sync + 'static {
@@ -70,8 +71,14 @@ impl Stream for PipeStream {
 #[derive(Debug)]
 pub(super) struct DialConnector(pub(super) Box<dyn Dial>);
 
-impl Connector for DialConnector {
-    fn connect(&self, url: &ServerUrl, _: Instant, _: &Arc<Cancel>) -> Result<Arc<dyn Stream>> {
+impl transport::Dial for DialConnector {
+    fn connect(
+        &self,
+        url: &ServerUrl,
+        _: Instant,
+        _: &Arc<Cancel>,
+        _: &Trace<'_>,
+    ) -> Result<Arc<dyn Stream>> {
         let address = format!("{}:{}", url.host(), url.port());
         let pipe = self.0.dial(&address).map_err(|error| Error::io("connecting", error))?;
         Ok(Arc::new(PipeStream(pipe)))

@@ -8,8 +8,8 @@ use crate::clock;
 use crate::error::ErrorKind;
 use crate::protocol::Message;
 use crate::subscriptions::{
-    Consumer, Empty, End, Inbox, Item, PendingLimits, Registry, Rest, Routed, Router, Subscriber,
-    Target, end_inbox,
+    Consumer, Empty, EndReason, Inbox, Item, PendingLimits, Registry, Rest, Routed, Router,
+    Subscriber, Target, end_inbox,
 };
 use crate::sync::Arc;
 
@@ -87,12 +87,14 @@ impl Queue {
 
     /// What a dispatcher's thread does, with a handler that gets every number.
     pub fn dispatch(&self, mut handle: impl FnMut(u64)) {
-        crate::subscriptions::deliver(&self.inbox, |item| {
-            if item.subscriber.hand_out(item.message.size() as u64) {
+        let handle = |Item { subscriber, message }: Item| {
+            if subscriber.hand_out(message.size() as u64) {
                 self.recovered();
             }
-            handle(number(&item.message));
-        });
+            handle(number(&message));
+            subscriber
+        };
+        crate::subscriptions::deliver(&self.inbox, handle, |_| ());
     }
 
     /// Waits until the dispatcher's thread is done.
@@ -104,20 +106,20 @@ impl Queue {
     pub fn unsubscribe(&self) {
         self.subscriber.discard();
         self.registry.remove(self.subscriber.sid(), |_| ());
-        end_inbox(&self.inbox, End::Unsubscribed, Rest::Drop);
+        end_inbox(&self.inbox, EndReason::Unsubscribed, Rest::Drop);
     }
 
     /// The end of a drain: what was admitted is still handed out.
     pub fn end_drained(&self) {
         self.registry.remove(self.subscriber.sid(), |_| ());
         let rest = Rest::Keep { until: self.subscriber.admitted() };
-        end_inbox(&self.inbox, End::Drained, rest);
+        end_inbox(&self.inbox, EndReason::Drained, rest);
     }
 
     /// Like `Connection::close`, on the reader's thread: what has arrived stays readable.
     pub fn close(&self) {
-        self.registry.end_all(End::Closed(None));
-        end_inbox(&self.inbox, End::Closed(None), Rest::Keep { until: 0 });
+        self.registry.end_all(EndReason::Closed(None));
+        end_inbox(&self.inbox, EndReason::Closed(None), Rest::Keep { until: 0 });
     }
 
     pub fn counts(&self) -> Counts {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::clock;
 use crate::error::{Error, ErrorKind};
 use crate::protocol::Message;
-use crate::subscriptions::{self, Slot};
+use crate::subscriptions::{self, Answered, Slot};
 use crate::sync::Arc;
 
 /// The table.
@@ -29,7 +29,8 @@ impl Requests {
 
     /// A reply arrives; false if nobody waits for it.
     pub fn answer(&self, waiting: &Waiting, payload: &str) -> bool {
-        self.0.answer(Message::new(&waiting.reply, payload.to_owned()))
+        let mut answered = Answered::default();
+        self.0.answer(Message::new(&waiting.reply, payload.to_owned()), &mut answered)
     }
 
     /// The server refused every request with this subject.

@@ -44,14 +44,15 @@ impl Servers {
     pub fn lost(&mut self, lasted: Duration) {
         let at_once = self.losses.lost(lasted, false, self.wait);
         let random = &mut self.random;
-        self.pool.begin_outage(at_once, &mut || random.draw());
+        self.pool.begin_outage((!at_once).then_some(1), &mut || random.draw());
     }
 
     /// The next attempt; `None` when no server is left.
     pub fn next_attempt(&mut self) -> Option<Attempt> {
-        let next = self.pool.next()?;
+        let pause = self.pool.pause()?;
         let random = &mut self.random;
-        let wait = next.pause.length(self.wait, self.jitter, &mut || random.draw());
+        let wait = pause.length(self.wait, self.jitter, &mut || random.draw());
+        let next = self.pool.next()?;
         Some(Attempt { server: next.url.to_string(), number: next.attempt, wait })
     }
 

@@ -9,17 +9,17 @@ use std::time::Duration;
 
 use super::check::check;
 use super::made::Options;
-use super::server_list::ServerList;
-use crate::auth::Credentials;
+use crate::auth::Authorization;
 use crate::connection::Connection;
-use crate::core::{Config, PoolPolicy};
-use crate::error::{Error, ErrorKind, Result};
+use crate::core::{Config, Deciders, PoolPolicy, Watch};
+use crate::error::Result;
 use crate::listener::{LoggingErrorListener, Sink, error_sink};
 use crate::outbox::{OutboxConfig, OutboxPolicy, ReconnectBuffer};
 use crate::protocol::Limits;
+use crate::server_list::{self, ServerList};
 use crate::server_url::ServerUrl;
 use crate::subscriptions::PendingLimits;
-use crate::transport::TcpOptions;
+use crate::transport::{TcpOptions, TlsSettings, WebSocketSettings};
 
 /// Connects with default options to the first of the servers that accepts.
 ///
@@ -65,17 +65,20 @@ impl Default for OptionsBuilder {
         let config = Config {
             name: None,
             servers: Vec::new(),
-            credentials: Credentials::default(),
+            authorization: Authorization::default(),
             pool: PoolPolicy {
                 max_attempts: None,
                 keep_order: false,
                 ignore_discovered: false,
                 keep_refusing: false,
             },
+            retry_connect: None,
+            deciders: Deciders::default(),
             reconnect: true,
             connect_timeout: Duration::from_secs(2),
             close_timeout: Duration::from_secs(2),
             reconnect_wait: Duration::from_secs(2),
+            wait_before_reconnect: false,
             // 100 ms, the usual default, would bring a thousand clients back in one window.
             reconnect_jitter: Duration::from_secs(1),
             reconnect_jitter_tls: Duration::from_secs(1),
@@ -98,8 +101,15 @@ impl Default for OptionsBuilder {
             headers: true,
             no_responders: true,
             fail_requests_on_disconnect: false,
+            reconnect_on_lame_duck: false,
+            no_events_after_close: false,
+            disconnected_on_close: false,
             // What the kernel holds for a dead peer is what a loss can swallow unseen.
             tcp: TcpOptions { send_buffer: Some(256 * 1024), ..TcpOptions::default() },
+            watch: Watch::default(),
+            connector: None,
+            tls: TlsSettings::default(),
+            websocket: WebSocketSettings::default(),
         };
         Self { servers: Vec::new(), config, sinks: Vec::new(), hears_errors: false }
     }
@@ -110,20 +120,16 @@ impl OptionsBuilder {
     ///
     /// # Errors
     ///
-    /// [`InvalidUrl`](ErrorKind::InvalidUrl) or [`InvalidOption`](ErrorKind::InvalidOption), naming
-    /// the option and what is wrong with it.
+    /// [`InvalidUrl`](crate::ErrorKind::InvalidUrl) or
+    /// [`InvalidOption`](crate::ErrorKind::InvalidOption), naming the option and what is wrong with
+    /// it.
     pub fn build(self) -> Result<Options> {
         let Self { servers, mut config, mut sinks, hears_errors } = self;
-        config.servers.clear();
-        for text in &servers {
-            config.servers.extend(ServerUrl::parse_list(text)?);
-        }
-        if config.servers.is_empty() {
-            if !servers.is_empty() {
-                return Err(Error::new(ErrorKind::InvalidUrl, "the list of servers is empty"));
-            }
-            config.servers = ServerUrl::parse_list("nats://localhost:4222")?;
-        }
+        config.servers = if servers.is_empty() {
+            ServerUrl::parse_list("nats://localhost:4222")?
+        } else {
+            server_list::read(&servers)?
+        };
         check(&config)?;
         if !hears_errors {
             sinks.push(error_sink(LoggingErrorListener));
@@ -160,6 +166,8 @@ impl fmt::Debug for OptionsBuilder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::RetryConnect;
+    use crate::error::ErrorKind;
 
     #[test]
     fn every_useless_option_is_named() {
@@ -169,6 +177,11 @@ mod tests {
             ("close_timeout", new().close_timeout(Duration::ZERO)),
             ("socket_write_timeout", new().socket_write_timeout(Duration::ZERO)),
             ("ping_interval", new().ping_interval(Duration::ZERO)),
+            (
+                "retry_on_failed_connect",
+                new().retry_on_failed_connect(RetryConnect::Within(Duration::ZERO)),
+            ),
+            ("reconnect_on_lame_duck", new().reconnect_on_lame_duck().no_reconnect()),
             ("reconnect_wait", new().reconnect_wait(Duration::MAX)),
             ("reconnect_jitter", new().reconnect_jitter(Duration::MAX)),
             ("reconnect_jitter_tls", new().reconnect_jitter_tls(Duration::MAX)),

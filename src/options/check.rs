@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::core::Config;
+use crate::core::{Config, RetryConnect};
 use crate::error::{Error, ErrorKind, Result};
 use crate::outbox::{OutboxPolicy, ReconnectBuffer};
 use crate::protocol::check_inbox_prefix;
@@ -11,7 +11,36 @@ use crate::protocol::check_inbox_prefix;
 const LONGEST: Duration = Duration::from_secs(60 * 60 * 24 * 365 * 10);
 
 pub(crate) fn check(config: &Config) -> Result<()> {
-    let bad = |text: String| Err(Error::new(ErrorKind::InvalidOption, text));
+    check_times(config)?;
+    check_sizes(config)?;
+    if config.reconnect_on_lame_duck && !config.reconnect {
+        let text =
+            "reconnect_on_lame_duck needs reconnecting, which max_reconnects(0) switches off";
+        return bad(text.to_owned());
+    }
+    if config.max_pings_out == Some(0) {
+        return bad("max_pings_out is zero: every silence would be a loss".to_owned());
+    }
+    if config.name.as_ref().is_some_and(|name| name.contains('\0')) {
+        return bad("name holds a NUL, which a thread name cannot hold".to_owned());
+    }
+    config.authorization.check()?;
+    config.tls.check()?;
+    config.websocket.check()?;
+    check_inbox_prefix(&config.inbox_prefix)?;
+    let (prefix, line) = (config.inbox_prefix.len(), config.outbox.control_line);
+    if prefix.saturating_add(AROUND_PREFIX) > line {
+        let text = "with a unique part the inbox prefix does not fit into the control line";
+        return bad(format!("{text}: {prefix} bytes of {line}"));
+    }
+    Ok(())
+}
+
+fn bad(text: String) -> Result<()> {
+    Err(Error::new(ErrorKind::InvalidOption, text))
+}
+
+fn check_times(config: &Config) -> Result<()> {
     let positive = [
         ("connect_timeout", config.connect_timeout),
         ("close_timeout", config.close_timeout),
@@ -33,6 +62,21 @@ pub(crate) fn check(config: &Config) -> Result<()> {
             return bad(format!("{name} is longer than ten years"));
         }
     }
+    if config.retry_connect == Some(RetryConnect::Within(Duration::ZERO)) {
+        return bad("retry_on_failed_connect: within zero time nothing can be retried".to_owned());
+    }
+    // What the kernel can be told: whole seconds, in 15 bits.
+    let probes = Duration::from_secs(1)..=Duration::from_secs(32_767);
+    if config.tcp.keepalive.is_some_and(|time| !probes.contains(&time)) {
+        return bad("tcp_keepalive is not between 1 and 32,767 seconds".to_owned());
+    }
+    if config.outbox.policy == OutboxPolicy::Block(Duration::ZERO) {
+        return bad("outbox_policy blocks for no time: OutboxPolicy::Error says so".to_owned());
+    }
+    Ok(())
+}
+
+fn check_sizes(config: &Config) -> Result<()> {
     let sizes = [
         ("outbox_size", config.outbox.limit),
         ("max_control_line", config.outbox.control_line),
@@ -48,27 +92,6 @@ pub(crate) fn check(config: &Config) -> Result<()> {
     }
     if config.outbox.reconnect_buffer == ReconnectBuffer::Bytes(0) {
         return bad("reconnect_buffer is zero bytes: ReconnectBuffer::Off says so".to_owned());
-    }
-    if config.outbox.policy == OutboxPolicy::Block(Duration::ZERO) {
-        return bad("outbox_policy blocks for no time: OutboxPolicy::Error says so".to_owned());
-    }
-    // What the kernel can be told: whole seconds, in 15 bits.
-    let probes = Duration::from_secs(1)..=Duration::from_secs(32_767);
-    if config.tcp.keepalive.is_some_and(|time| !probes.contains(&time)) {
-        return bad("tcp_keepalive is not between 1 and 32,767 seconds".to_owned());
-    }
-    if config.max_pings_out == Some(0) {
-        return bad("max_pings_out is zero: every silence would be a loss".to_owned());
-    }
-    if config.name.as_ref().is_some_and(|name| name.contains('\0')) {
-        return bad("name holds a NUL, which a thread name cannot hold".to_owned());
-    }
-    config.credentials.check()?;
-    check_inbox_prefix(&config.inbox_prefix)?;
-    let (prefix, line) = (config.inbox_prefix.len(), config.outbox.control_line);
-    if prefix.saturating_add(AROUND_PREFIX) > line {
-        let text = "with a unique part the inbox prefix does not fit into the control line";
-        return bad(format!("{text}: {prefix} bytes of {line}"));
     }
     Ok(())
 }

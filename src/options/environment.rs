@@ -11,13 +11,18 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::quote;
 use crate::server_url::ServerUrl;
 
-/// Variables that will set the option named.
-const LATER: &[(&str, &str)] = &[
-    ("NATS_CREDS", "OptionsBuilder::credentials_file"),
-    ("NATS_NKEY", "OptionsBuilder::nkey_file"),
-    ("NATS_CERT", "OptionsBuilder::client_certificate_files"),
-    ("NATS_KEY", "OptionsBuilder::client_certificate_files"),
-    ("NATS_CA", "OptionsBuilder::root_certificates_file"),
+/// Variables whose option is not in this build.
+const MISSING: &[(&str, &str)] = &[
+    #[cfg(not(feature = "nkeys"))]
+    ("NATS_CREDS", "OptionsBuilder::credentials_file of the feature nkeys"),
+    #[cfg(not(feature = "nkeys"))]
+    ("NATS_NKEY", "OptionsBuilder::nkey_file of the feature nkeys"),
+    #[cfg(not(feature = "tls"))]
+    ("NATS_CERT", "OptionsBuilder::client_certificate_files of the feature tls"),
+    #[cfg(not(feature = "tls"))]
+    ("NATS_KEY", "OptionsBuilder::client_certificate_files of the feature tls"),
+    #[cfg(not(feature = "tls"))]
+    ("NATS_CA", "OptionsBuilder::root_certificates_file of the feature tls"),
 ];
 
 /// Options from the environment.
@@ -75,13 +80,14 @@ fn apply(
             Err(_) => Err(bad(format!("{name} is not UTF-8"))),
         },
     };
-    for (name, method) in LATER {
+    for (name, method) in MISSING {
         if read(name)?.is_some() {
-            return Err(bad(format!("{name} is not supported yet; it will be {method}")));
+            return Err(bad(format!("{name} cannot be used in this build; it needs {method}")));
         }
     }
     if read("NATS_SOCKS_PROXY")?.is_some() {
-        let text = "NATS_SOCKS_PROXY is not supported, and a direct connection would go round it";
+        let text = "NATS_SOCKS_PROXY is not read here, and a direct connection would go round it: \
+                    a proxy is a Connector, given to OptionsBuilder::connector";
         return Err(bad(text.to_owned()));
     }
     match read("NATS_URL")? {
@@ -92,6 +98,26 @@ fn apply(
             return Err(bad(text.to_owned()));
         }
         None => {}
+    }
+    #[cfg(feature = "nkeys")]
+    {
+        if let Some(path) = read("NATS_CREDS")? {
+            builder = builder.credentials_file(path);
+        }
+        if let Some(path) = read("NATS_NKEY")? {
+            builder = builder.nkey_file(path);
+        }
+    }
+    #[cfg(feature = "tls")]
+    {
+        if let Some(path) = read("NATS_CA")? {
+            builder = builder.root_certificates_file(path);
+        }
+        builder = match (read("NATS_CERT")?, read("NATS_KEY")?) {
+            (None, None) => builder,
+            (Some(certificate), Some(key)) => builder.client_certificate_files(certificate, key),
+            _ => return Err(bad("NATS_CERT and NATS_KEY are only set together".to_owned())),
+        };
     }
     builder = login(builder, read("NATS_USER")?, read("NATS_PASSWORD")?, read("NATS_TOKEN")?)?;
     if let Some(text) = read("NATS_TIMEOUT")? {
@@ -130,10 +156,9 @@ fn login(
         (None, None, Some(token)) | (Some(token), None, None) => Ok(builder.token(token)),
         (Some(user), Some(password), None) => Ok(builder.user_and_password(user, password)),
         (None, Some(password), None) => {
-            let Some((user, _)) = &builder.config.credentials.user else {
+            let Some((user, _)) = builder.known_user() else {
                 return Err(bad("NATS_PASSWORD is set without NATS_USER".to_owned()));
             };
-            let user = user.reveal().to_owned();
             Ok(builder.user_and_password(user, password))
         }
         (Some(_), _, Some(_)) => {
@@ -163,10 +188,12 @@ mod tests {
     }
 
     fn login_of(options: &Options) -> (Option<(String, String)>, Option<String>) {
-        let credentials = &options.config.credentials;
-        let user = credentials.user.as_ref();
-        let user = user.map(|(user, pass)| (user.reveal().to_owned(), pass.reveal().to_owned()));
-        (user, credentials.token.as_ref().map(|token| token.reveal().to_owned()))
+        let text = |text: Option<&str>| text.unwrap_or_default().to_owned();
+        let authorization = &options.config.authorization;
+        let user = authorization.of("user_and_password");
+        let token =
+            authorization.of("token").and_then(|login| login.auth_token().map(str::to_owned));
+        (user.map(|login| (text(login.user()), text(login.password()))), token)
     }
 
     #[test]
@@ -233,11 +260,9 @@ mod tests {
             ("NATS_TOKEN", &[("NATS_PASSWORD", "hunter2"), ("NATS_TOKEN", "hunter2")]),
             ("NATS_SOCKS_PROXY", &[("NATS_SOCKS_PROXY", "joe:hunter2@proxy")]),
             ("NATS_CONTEXT", &[("NATS_CONTEXT", "dev")]),
-            ("credentials_file", &[("NATS_CREDS", "/hunter2")]),
-            ("NATS_NKEY", &[("NATS_NKEY", "/hunter2")]),
-            ("client_certificate_files", &[("NATS_CERT", "/hunter2")]),
-            ("NATS_KEY", &[("NATS_KEY", "/hunter2")]),
-            ("root_certificates_file", &[("NATS_CA", "/hunter2")]),
+            ("nkey_file", &[("NATS_CREDS", "/hunter2"), ("NATS_NKEY", "/hunter2")]),
+            ("NATS_KEY", &[("NATS_CERT", "/hunter2")]),
+            ("NATS_CERT", &[("NATS_KEY", "/hunter2")]),
         ];
         for (part, variables) in cases {
             let error = from(variables).expect_err(part);

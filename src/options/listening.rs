@@ -44,6 +44,24 @@ impl OptionsBuilder {
         self.sink(notice_sink(call))
     }
 
+    /// After the program's own end of the connection (`close`, `drain` once it is over, the drop of
+    /// the last handle) no listener is called any more, `Closed` included; what waits is thrown
+    /// away, and [`events`](Connection::events) ends. A listener that runs at that moment is not
+    /// cut off. [`wait_closed`](Connection::wait_closed) waits as always.
+    pub fn no_events_after_close(mut self) -> Self {
+        self.config.no_events_after_close = true;
+        self
+    }
+
+    /// When the program itself ends an established connection, listeners hear
+    /// [`Disconnected`](Kind::Disconnected), with an error of kind
+    /// [`Closed`](crate::ErrorKind::Closed), and then [`Closed`](Kind::Closed); by default `Closed`
+    /// alone.
+    pub fn disconnected_on_close(mut self) -> Self {
+        self.config.disconnected_on_close = true;
+        self
+    }
+
     fn sink(mut self, sink: Sink) -> Self {
         self.sinks.push(sink);
         self

@@ -19,11 +19,13 @@ pub struct Options {
 }
 
 impl Options {
-    /// Connects: tries each server once, in random order unless told otherwise.
+    /// Connects: tries each server once, in random order unless told otherwise; with
+    /// [`retry_on_failed_connect`](crate::OptionsBuilder::retry_on_failed_connect) again and again.
     ///
     /// # Blocking
     ///
-    /// Up to the connect time-out for each server; where all fail also up to the close time-out,
+    /// Up to the connect time-out for each server, or with `RetryConnect::Within` up to that limit;
+    /// with `RetryConnect::InBackground` not at all; where all fail also up to the close time-out,
     /// for listeners that are slow to hear of it. Must not be called from a listener or handler of
     /// another connection that is needed for it.
     ///

@@ -214,13 +214,9 @@ fn set(
         Meaning::Set(set) => set(builder, &value),
         Meaning::Always => value.boolean().map(|_| builder),
         Meaning::Only(on, _) if value.boolean()? == on => Ok(builder),
-        Meaning::LaterSwitch(_) if !value.boolean()? => Ok(builder),
         Meaning::Only(on, instead) => refuse(format!("always {on} here; use {instead}")),
         Meaning::Instead(instead) => {
             refuse(format!("this cannot be set by a property; use {instead}"))
-        }
-        Meaning::Later(method) | Meaning::LaterSwitch(method) => {
-            refuse(format!("not supported yet; this will be {method}"))
         }
     }
 }
@@ -280,8 +276,8 @@ mod tests {
         ("url", "tls://a:1", Ok("servers: [tls://a:1]")),
         ("servers", "a,b", Ok("servers: [nats://a:4222, nats://b:4222]")),
         ("name", "me", Ok("name: Some(\"me\")")),
-        ("username", "joe", Ok("user: Some((Secret(…), Secret(…)))")),
-        ("token", "t", Ok("token: Some(Secret(…))")),
+        ("username", "joe", Ok("user_and_password")),
+        ("token", "t", Ok("\"token\"")),
         ("timeout", "1234", Ok("connect_timeout: 1.234s")),
         ("reconnect.max", "7", Ok("max_attempts: Some(7)")),
         ("reconnect.wait", "PT3S", Ok("reconnect_wait: 3s")),
@@ -326,29 +322,30 @@ mod tests {
         ("subjectValidationType", "None", Err("Lenient or Strict")),
         ("noSubjectValidation", "true", Err("OptionsBuilder::strict_subjects")),
         ("strictSubjectValidation", "true", Ok("strict_subjects: true")),
-        ("reconnect.delay.handler.class", "a.B", Err("OptionsBuilder::reconnect_wait")),
-        ("reconnect.delay.behavior", "BeforeSubsequentRounds", Ok("")),
-        ("reconnect.delay.behavior", "BeforeAllRounds", Err("OptionsBuilder::reconnect_wait")),
-        ("servers_pool_implementation_class", "a.B", Err("OptionsBuilder::servers")),
-        ("servers.pool.implementation.class", "a.B", Err("OptionsBuilder::servers")),
-        ("token.supplier", "a.B", Err("OptionsBuilder::token")),
-        ("credential.path", "a.creds", Err("OptionsBuilder::credentials_file")),
+        ("reconnect.delay.handler.class", "a.B", Err("OptionsBuilder::reconnect_delay")),
+        ("reconnect.delay.behavior", "BeforeSubsequentRounds", Ok("wait_before_reconnect: false")),
+        ("reconnect.delay.behavior", "BeforeAllRounds", Ok("wait_before_reconnect: true")),
+        ("reconnect.delay.behavior", "Never", Err("BeforeAllRounds")),
+        ("servers_pool_implementation_class", "a.B", Err("OptionsBuilder::select_server")),
+        ("servers.pool.implementation.class", "a.B", Err("Connection::set_server_pool")),
+        ("token.supplier", "a.B", Err("OptionsBuilder::token_supplier")),
+        ("credential.path", "a.creds", Ok("credentials_file")),
         ("ssl.context.factory.class", "a.B", Err("OptionsBuilder::root_certificates_file")),
-        ("secure", "true", Err("OptionsBuilder::require_tls")),
+        ("secure", "true", Ok("require: true")),
         ("opentls", "true", Err("OptionsBuilder::danger_accept_invalid_certs")),
         ("opentls", "false", Ok("")),
-        ("keyStore", "a.jks", Err("OptionsBuilder::client_certificate_files")),
-        ("keyStorePassword", "hunter2", Err("OptionsBuilder::client_certificate_files")),
+        ("keyStore", "a.p12", Err("OptionsBuilder::client_certificate_pkcs12_file")),
+        ("keyStorePassword", "hunter2", Err("OptionsBuilder::client_certificate_pkcs12_file")),
         ("trustStore", "a.jks", Err("OptionsBuilder::root_certificates_file")),
         ("trustStorePassword", "hunter2", Err("OptionsBuilder::root_certificates_file")),
-        ("tls.algorithm", "SunX509", Err("OptionsBuilder::require_tls")),
-        ("tls.first", "true", Err("OptionsBuilder::tls_first")),
+        ("tls.algorithm", "SunX509", Err("those of the system")),
+        ("tls.first", "true", Ok("first: true")),
         ("dataport.type", "a.B", Err("OptionsBuilder::server")),
         ("callback.connection", "a.B", Err("OptionsBuilder::connection_listener")),
         ("callback.error", "a.B", Err("OptionsBuilder::error_listener")),
-        ("read.listener.class", "a.B", Err("Connection::statistics")),
+        ("read.listener.class", "a.B", Err("OptionsBuilder::read_listener")),
         ("write.listener", "a.B", Err("Connection::statistics")),
-        ("time.trace", "a.B", Err("OptionsBuilder::on_event")),
+        ("time.trace", "a.B", Err("OptionsBuilder::trace_connection")),
         ("statisticscollector", "a.B", Err("Connection::statistics")),
         ("dispatcher.factory.class", "a.B", Err("Connection::dispatcher")),
         ("use.dispatcher.with.executor", "true", Err("Connection::dispatcher")),
@@ -518,8 +515,7 @@ mod tests {
     #[test]
     fn user_and_password_come_together_or_one_after_the_other() {
         let login = |builder: OptionsBuilder| {
-            let user = builder.build().expect("options").config.credentials.user;
-            user.map(|(user, pass)| format!("{}/{}", user.reveal(), pass.reveal()))
+            builder.known_user().map(|(user, password)| format!("{user}/{password}"))
         };
         // In whatever order the map has them.
         let map = HashMap::from([("password", " p w "), ("username", "joe")]);

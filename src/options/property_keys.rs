@@ -34,13 +34,9 @@ pub(super) enum Meaning {
     Only(bool, &'static str),
     /// Cannot be said in a properties file; the text says what to use.
     Instead(&'static str),
-    /// Will set the option that the text names.
-    Later(&'static str),
-    /// A switch that will be the option that the text names; off is accepted.
-    LaterSwitch(&'static str),
 }
 
-use Meaning::{Always, Instead, Later, LaterSwitch, Only, Set};
+use Meaning::{Always, Instead, Only, Set};
 
 const fn key(name: &'static str, meaning: Meaning) -> Key {
     Key { name, meaning }
@@ -110,27 +106,36 @@ pub(super) const KEYS: &[Key] = &[
     key("strictSubjectValidation", Set(|b, v| v.flag(b, |b, on| b.config.strict_subjects = on))),
     key("subjectValidationType", Set(subject_validation)),
     key("reconnect.delay.behavior", Set(delay_behavior)),
+    key("reconnect.delay.handler.class", Instead("OptionsBuilder::reconnect_delay")),
     key(
-        "reconnect.delay.handler.class",
-        Instead("OptionsBuilder::reconnect_wait and OptionsBuilder::reconnect_jitter"),
+        "servers.pool.implementation.class",
+        Instead("OptionsBuilder::select_server, Connection::set_server_pool"),
     ),
-    key("servers.pool.implementation.class", Instead("OptionsBuilder::servers")),
-    key("token.supplier", Instead("OptionsBuilder::token")),
-    key("credential.path", Later("OptionsBuilder::credentials_file")),
-    key("secure", LaterSwitch("OptionsBuilder::require_tls")),
-    key("opentls", LaterSwitch("OptionsBuilder::danger_accept_invalid_certs")),
-    key("tls.first", LaterSwitch("OptionsBuilder::tls_first")),
-    key("keyStore", Later("OptionsBuilder::client_certificate_files")),
-    key("keyStorePassword", Later("OptionsBuilder::client_certificate_files")),
-    key("trustStore", Later("OptionsBuilder::root_certificates_file")),
-    key("trustStorePassword", Later("OptionsBuilder::root_certificates_file")),
-    key("tls.algorithm", Later("OptionsBuilder::require_tls")),
-    key("ssl.context.factory.class", Later("OptionsBuilder::root_certificates_file")),
+    key("token.supplier", Instead("OptionsBuilder::token_supplier")),
+    #[cfg(feature = "nkeys")]
+    key("credential.path", Set(|b, value| Ok(b.credentials_file(value.text)))),
+    #[cfg(not(feature = "nkeys"))]
+    key("credential.path", Instead("the feature nkeys and OptionsBuilder::credentials_file")),
+    #[cfg(feature = "tls")]
+    key("secure", Set(|b, v| v.flag(b, |b, on| b.config.tls.require = on))),
+    #[cfg(not(feature = "tls"))]
+    key("secure", Only(false, "the feature tls and OptionsBuilder::require_tls")),
+    #[cfg(feature = "tls")]
+    key("tls.first", Set(|b, v| v.flag(b, |b, on| b.config.tls.first = on))),
+    #[cfg(not(feature = "tls"))]
+    key("tls.first", Only(false, "the feature tls and OptionsBuilder::tls_first")),
+    key("opentls", Only(false, "OptionsBuilder::danger_accept_invalid_certs in the program")),
+    key("keyStore", Instead("OptionsBuilder::client_certificate_pkcs12_file")),
+    key("keyStorePassword", Instead("OptionsBuilder::client_certificate_pkcs12_file")),
+    key("trustStore", Instead("OptionsBuilder::root_certificates_file, which is PEM")),
+    key("trustStorePassword", Instead("OptionsBuilder::root_certificates_file, which is PEM")),
+    key("tls.algorithm", Instead("nothing: the algorithms are those of the system")),
+    key("ssl.context.factory.class", Instead("OptionsBuilder::root_certificates_file")),
     key("callback.connection", Instead("OptionsBuilder::connection_listener")),
     key("callback.error", Instead("OptionsBuilder::error_listener")),
-    key("read.listener.class", Instead("OptionsBuilder::on_event or Connection::statistics")),
+    key("read.listener.class", Instead("OptionsBuilder::read_listener")),
     key("write.listener", Instead("OptionsBuilder::on_event or Connection::statistics")),
-    key("time.trace", Instead("OptionsBuilder::on_event, or a logger of the log crate")),
+    key("time.trace", Instead("OptionsBuilder::trace_connection")),
     key("statisticscollector", Instead("Connection::statistics")),
     key("dataport.type", Instead("OptionsBuilder::server, whose scheme says how to connect")),
     key("dispatcher.factory.class", Instead("Connection::dispatcher")),
@@ -250,17 +255,15 @@ fn servers(builder: OptionsBuilder, value: &Value<'_>) -> Result<OptionsBuilder>
 
 /// Applied before the password; one that was given earlier stays.
 fn username(builder: OptionsBuilder, value: &Value<'_>) -> Result<OptionsBuilder> {
-    let password = builder.config.credentials.user.as_ref();
-    let password = password.map(|(_, password)| password.reveal().to_owned()).unwrap_or_default();
+    let password = builder.known_user().map(|(_, password)| password).unwrap_or_default();
     Ok(builder.user_and_password(value.text, password))
 }
 
 fn password(builder: OptionsBuilder, value: &Value<'_>) -> Result<OptionsBuilder> {
-    let Some((user, _)) = &builder.config.credentials.user else {
+    let Some((user, _)) = builder.known_user() else {
         let text = format!("{}: a password without a user name", value.place);
         return Err(Error::new(ErrorKind::InvalidOption, text));
     };
-    let user = user.reveal().to_owned();
     Ok(builder.user_and_password(user, value.text))
 }
 
@@ -369,9 +372,11 @@ fn subject_validation(mut builder: OptionsBuilder, value: &Value<'_>) -> Result<
     Ok(builder)
 }
 
-fn delay_behavior(builder: OptionsBuilder, value: &Value<'_>) -> Result<OptionsBuilder> {
-    if value.trimmed().eq_ignore_ascii_case("BeforeSubsequentRounds") {
-        return Ok(builder);
-    }
-    Err(value.fault("BeforeSubsequentRounds; see OptionsBuilder::reconnect_wait"))
+fn delay_behavior(mut builder: OptionsBuilder, value: &Value<'_>) -> Result<OptionsBuilder> {
+    builder.config.wait_before_reconnect = match value.trimmed().to_ascii_lowercase().as_str() {
+        "beforesubsequentrounds" => false,
+        "beforeallrounds" => true,
+        _ => return Err(value.fault("BeforeSubsequentRounds or BeforeAllRounds")),
+    };
+    Ok(builder)
 }

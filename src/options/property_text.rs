@@ -5,15 +5,15 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// A key and its value.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Property {
-    pub(super) key: String,
-    pub(super) value: String,
+pub(crate) struct Property {
+    pub(crate) key: String,
+    pub(crate) value: String,
     /// The line on which it begins, from 1; `None` if it comes from no text.
-    pub(super) line: Option<usize>,
+    pub(crate) line: Option<usize>,
 }
 
 /// All properties of a text, in order; an error calls it `source`.
-pub(super) fn parse(text: &str, source: &str) -> Result<Vec<Property>> {
+pub(crate) fn parse(text: &str, source: &str) -> Result<Vec<Property>> {
     let mut properties = Vec::new();
     for (line, text) in logical_lines(text) {
         let (key, value) = split(&text);

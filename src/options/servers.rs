@@ -1,10 +1,11 @@
-//! Which servers, and who to be there.
+//! Which servers.
 
 use super::builder::OptionsBuilder;
-use super::server_list::ServerList;
-use crate::auth::Secret;
+use crate::core::{SelectedServer, ServerChoice};
+use crate::server_list::ServerList;
+use crate::sync::Arc;
 
-/// Servers and who to be there.
+/// Servers.
 impl OptionsBuilder {
     /// Adds a server, or a comma-separated list of servers.
     pub fn server(self, server: impl ServerList) -> Self {
@@ -29,25 +30,43 @@ impl OptionsBuilder {
         self
     }
 
-    /// User and password, for servers whose URL has none.
-    pub fn user_and_password(
-        mut self,
-        user: impl Into<String>,
-        password: impl Into<String>,
-    ) -> Self {
-        self.config.credentials.user = Some((Secret::new(user), Secret::new(password)));
-        self
-    }
-
-    /// A token, for servers whose URL has none.
-    pub fn token(mut self, token: impl Into<String>) -> Self {
-        self.config.credentials.token = Some(Secret::new(token));
-        self
-    }
-
     /// Uses the servers in the given order instead of a random one.
     pub fn no_randomize(mut self) -> Self {
         self.config.pool.keep_order = true;
+        self
+    }
+
+    /// Asks the program before every attempt of an outage, and of a
+    /// [retried](Self::retry_on_failed_connect) first connect, which server comes next. It gets a
+    /// copy of the pool and what the last server said about itself, and gives a server of the pool
+    /// with a delay of its own, or none for the usual order and pauses.
+    ///
+    /// Without a delay the attempt is made at once: a closure that always gives the same dead
+    /// server is asked again and again without a pause. A server that is not in the pool is told
+    /// to `exception_occurred`, and the usual order holds. The closure runs on the reader thread,
+    /// with the rules of [`reconnect_delay`](Self::reconnect_delay).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use nats_blocking::{Options, SelectedServer};
+    ///
+    /// // The one that has failed least often; later attempts wait longer.
+    /// let options = Options::builder()
+    ///     .servers("nats://a,nats://b")
+    ///     .select_server(|choice| {
+    ///         let best = choice.servers().iter().min_by_key(|server| server.failed_attempts())?;
+    ///         let delay = Duration::from_millis(10) * (choice.attempt() - 1).min(100);
+    ///         Some(SelectedServer::new(best.url()).with_delay(delay))
+    ///     })
+    ///     .build()?;
+    /// # Ok::<(), nats_blocking::Error>(())
+    /// ```
+    pub fn select_server<F>(mut self, select: F) -> Self
+    where
+        F: Fn(&ServerChoice) -> Option<SelectedServer> + Send + Sync + 'static,
+    {
+        self.config.deciders.select = Some(Arc::new(select));
         self
     }
 

@@ -19,6 +19,15 @@ impl OptionsBuilder {
     }
 
     /// What may wait while the connection is down. Default 8 MiB.
+    ///
+    /// ```
+    /// use nats_blocking::{Options, OptionsBuilder, OutboxPolicy, ReconnectBuffer};
+    ///
+    /// let options: OptionsBuilder = Options::builder()
+    ///     .outbox_policy(OutboxPolicy::Error)
+    ///     .reconnect_buffer(ReconnectBuffer::Bytes(64 * 1024));
+    /// assert!(options.build().is_ok());
+    /// ```
     pub fn reconnect_buffer(mut self, buffer: ReconnectBuffer) -> Self {
         self.config.outbox.reconnect_buffer = buffer;
         self

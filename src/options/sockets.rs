@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::builder::OptionsBuilder;
-use crate::transport::ResolveMode;
+use crate::transport::{Connector, OwnConnector, ResolveMode};
 
 /// Addresses and sockets.
 impl OptionsBuilder {
@@ -35,6 +35,14 @@ impl OptionsBuilder {
     /// Which addresses of a host name are tried. Default: all.
     pub fn resolve_mode(mut self, mode: ResolveMode) -> Self {
         self.config.tcp.resolve_mode = mode;
+        self
+    }
+
+    /// Has transports made by the program, in place of TCP connections: through a proxy or a
+    /// tunnel, or to a peer in memory. See [`Connector`], which has an example. The other options
+    /// of the socket, its buffer sizes included, mean nothing then.
+    pub fn connector(mut self, connector: impl Connector + 'static) -> Self {
+        self.config.connector = Some(OwnConnector::new(connector));
         self
     }
 }

@@ -72,7 +72,9 @@ impl Outbox {
                 }
             }
         }
-        state.pending.push(Kind::Data, length, |bytes| {
+        let leaving = state.phase == Phase::Leaving;
+        let queue = if leaving { &mut state.later } else { &mut state.pending };
+        queue.push(Kind::Data, length, |bytes| {
             encode_publish(bytes, subject, reply, headers, payload);
         })?;
         state.bytes += length;
@@ -156,13 +158,14 @@ impl Outbox {
             Phase::Closing | Phase::Closed => {
                 return Err(Error::new(ErrorKind::Closed, "the connection is closed"));
             }
-            Phase::Down | Phase::Opening => {
+            Phase::Down | Phase::Opening | Phase::Leaving => {
                 return Err(Error::new(ErrorKind::Disconnected, "the connection is down"));
             }
         }
         state.pending.push(Kind::Ping, PING.len(), |bytes| bytes.extend_from_slice(PING))?;
         state.bytes += PING.len();
-        state.pongs.queue(pong);
+        let messages = state.out_messages;
+        state.pongs.queue(pong, messages);
         Ok(self.turn(&mut state, Urgency::Now))
     }
 
@@ -183,8 +186,7 @@ impl Outbox {
 
     fn push_urgent(&self, frame: &[u8], is_ping: bool) {
         let mut state = self.state.lock();
-        let up = matches!(state.phase, Phase::Up | Phase::Closing);
-        if up && state.urgent.len() < URGENT_MOST {
+        if state.phase.writes() && state.urgent.len() < URGENT_MOST {
             state.urgent.extend_from_slice(frame);
             if is_ping {
                 state.pongs.queue_urgent();

@@ -9,17 +9,24 @@
 //!   PONG, keep-alive PING ──▶ urgent ──────(between two batches)────────▶ socket
 //! ```
 //!
+//! A stream over TLS takes bytes before the kernel does: what it has encrypted counts as written,
+//! and what it then holds back belongs to the same turn, which is not done before it is sent.
+//!
 //! Invariants: `pending` and `taken` hold whole frames, except that the first frame of `taken` may
-//! have been given to the kernel in part; nothing is written between its parts. The line of
+//! have been taken by the stream in part; nothing is written between its parts. The line of
 //! expected PONGs is in the order in which the PINGs leave. Messages survive the loss of a
 //! connection, control frames do not.
 //!
 //! ```text
-//!  Down ──open──▶ Opening ──begin──▶ Up ──close──▶ Closing
-//!    ▲               │                │               │
-//!    └──────end──────┴───────end──────┘               ▼
+//!  Down ──open──▶ Opening ──begin──▶ Up ──leave──▶ Leaving
+//!    ▲               │                │ │             │ │
+//!    └──────end──────┴───────end──────┘─│─────end─────┘ │
+//!                                       └────close──────┴──▶ Closing
 //!        (any of them) ────────────finish──────────▶ Closed
 //! ```
+//!
+//! While leaving, what was there is written, and what is published goes to `later`, behind all
+//! else, for the next connection.
 //!
 //! Who calls what: `append.rs` any thread (`control` with the registry locked); `phases.rs` the
 //! reader thread and whoever closes; `turn.rs` the flusher, or a caller that got the turn.

@@ -3,9 +3,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::frames::Frames;
+use super::frames::{Frames, Kind};
+use super::pongs::Pong;
 use super::state::{Outbox, Phase, Remains, ServerLimits};
 use crate::clock;
+use crate::protocol::PING;
 use crate::sync::Arc;
 use crate::transport::Stream;
 
@@ -31,7 +33,9 @@ impl Outbox {
         state.limits = limits;
         state.broken = false;
         let dropped = state.drop_refused();
-        self.wake_flusher(&mut state);
+        if !state.is_empty() {
+            self.wake_flusher(&mut state);
+        }
         dropped
     }
 
@@ -40,13 +44,34 @@ impl Outbox {
         self.state.lock().limits = limits;
     }
 
+    /// The server is to be left: what is there is still written, with a PING behind it whose PONG
+    /// completes `pong`; what is published from now on is kept for the next connection. Returns
+    /// false, and does nothing, if the connection is not up.
+    pub(crate) fn leave(&self, pong: Pong) -> bool {
+        let mut state = self.state.lock();
+        let ping = |bytes: &mut Vec<u8>| bytes.extend_from_slice(PING);
+        if state.phase != Phase::Up || state.pending.push(Kind::Ping, PING.len(), ping).is_err() {
+            return false;
+        }
+        state.bytes += PING.len();
+        let messages = state.out_messages;
+        state.pongs.queue(pong, messages);
+        state.phase = Phase::Leaving;
+        self.wake_flusher(&mut state);
+        self.room.notify_all();
+        true
+    }
+
     /// The connection is lost: from now on publishing is buffered, and nothing new is written.
     /// `end` follows.
     pub(crate) fn suspend(&self) {
         let mut state = self.state.lock();
-        if matches!(state.phase, Phase::Up | Phase::Opening) {
+        if matches!(state.phase, Phase::Up | Phase::Opening | Phase::Leaving) {
             state.phase = Phase::Down;
         }
+        // A close before `end` lets writing go on, and a stream that encrypts or frames takes bytes
+        // although nobody reads them any more: they would count as written.
+        state.stream = None;
         self.room.notify_all();
     }
 
@@ -74,7 +99,12 @@ impl Outbox {
         if state.phase != Phase::Closed {
             state.phase = Phase::Closing;
         }
-        self.wake_flusher(&mut state);
+        // There is no next connection for it.
+        let mut later = std::mem::take(&mut state.later);
+        later.drain(&mut state.pending, |_, _| true);
+        if !state.is_empty() {
+            self.wake_flusher(&mut state);
+        }
         self.room.notify_all();
     }
 
@@ -89,6 +119,12 @@ impl Outbox {
         {
             self.turn_back.wait_until(&mut state, Some(deadline));
         }
+    }
+
+    /// Whether a server is known to have seen every message: a PONG came to a PING behind the last.
+    pub(crate) fn is_confirmed(&self) -> bool {
+        let state = self.state.lock();
+        state.pongs.confirmed() == state.out_messages
     }
 
     /// The connection failed: no more turns, and whoever waits for the last write looks again.
@@ -107,6 +143,7 @@ impl Outbox {
         state.discarded += state.messages;
         (state.messages, state.bytes) = (0, 0);
         state.pending = Frames::new();
+        state.later = Frames::new();
         state.taken = Frames::new();
         state.flusher_sleeps = false;
         self.work.notify_all();
@@ -141,12 +178,14 @@ mod tests {
     struct Slot {
         taken: Mutex<Vec<u8>>,
         room: Mutex<VecDeque<io::Result<usize>>>,
+        /// Takes everything, and gives it away with the writes that follow.
+        held: Option<Mutex<Vec<u8>>>,
     }
 
     impl Slot {
         fn new(room: impl IntoIterator<Item = io::Result<usize>>) -> Arc<Self> {
             let room = Mutex::new(Rank::Leaf, room.into_iter().collect());
-            Arc::new(Self { taken: Mutex::new(Rank::Leaf, Vec::new()), room })
+            Arc::new(Self { taken: Mutex::new(Rank::Leaf, Vec::new()), room, held: None })
         }
 
         fn text(&self) -> String {
@@ -164,10 +203,25 @@ mod tests {
         }
 
         fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+            if let Some(held) = &self.held {
+                let room = self.room.lock().pop_front().unwrap_or(Ok(usize::MAX))?;
+                let mut held = held.lock();
+                let count = room.min(held.len());
+                let given: Vec<u8> = held.drain(..count).collect();
+                self.taken.lock().extend_from_slice(&given);
+                // Only what it has taken before is given away: it takes more when that is gone.
+                let accepts = held.is_empty();
+                held.extend_from_slice(if accepts { bytes } else { &[] });
+                return Ok(if accepts { bytes.len() } else { 0 });
+            }
             let count = self.room.lock().pop_front().unwrap_or(Ok(usize::MAX))?;
             let count = count.min(bytes.len());
             self.taken.lock().extend_from_slice(&bytes[..count]);
             Ok(count)
+        }
+
+        fn holds_back(&self) -> bool {
+            self.held.as_ref().is_some_and(|held| !held.lock().is_empty())
         }
 
         fn shutdown(&self) {}
@@ -249,6 +303,67 @@ mod tests {
     }
 
     #[test]
+    fn a_close_in_the_middle_of_a_loss_writes_nothing_to_the_lost_stream() {
+        let outbox = outbox(1 << 20, OutboxPolicy::Error);
+        let stream = holding([]);
+        up(&outbox, 1, &stream);
+        outbox.suspend();
+        publish(&outbox, "1").expect("the reconnect buffer has room");
+        outbox.close();
+        flush(&outbox);
+        assert_eq!(outbox.pending(), (1, 12));
+        outbox.end(Duration::ZERO);
+        outbox.finish();
+        let counts = outbox.counts();
+        assert_eq!((counts.discarded, outbox.pending()), (1, (0, 0)));
+    }
+
+    /// A stream that encrypts.
+    fn holding(room: impl IntoIterator<Item = io::Result<usize>>) -> Arc<Slot> {
+        let mut slot = Arc::into_inner(Slot::new(room)).expect("one reference");
+        slot.held = Some(Mutex::new(Rank::Session, Vec::new()));
+        Arc::new(slot)
+    }
+
+    #[test]
+    fn what_a_stream_holds_back_is_written_before_the_batch_is_done_and_with_no_frame_left() {
+        let outbox = outbox(1 << 20, OutboxPolicy::Error);
+        let stream = holding([Ok(0), Ok(0), Ok(3), Ok(0)]);
+        up(&outbox, 1, &stream);
+        publish(&outbox, "1").expect("room");
+        let batch = outbox.state.lock().take_batch().expect("something to write");
+        outbox.write_inline(batch, Urgency::Now).expect("no error");
+        // The frame counts as written; the bytes wait for the next turn.
+        assert_eq!((stream.text().as_str(), outbox.pending()), ("", (0, 0)));
+        outbox.answer_ping();
+        flush(&outbox);
+        assert_eq!(stream.text(), "PUB a 1\r\n1\r\nPONG\r\n");
+        assert!(outbox.state.lock().take_batch().is_none());
+        // What the stream has of its own is a batch of nothing.
+        let own = stream.held.as_ref().expect("it holds back");
+        own.lock().extend_from_slice(b"key update");
+        flush(&outbox);
+        assert!(stream.text().ends_with("key update"));
+    }
+
+    #[test]
+    fn what_was_encrypted_is_lost_with_its_connection_and_never_sent_twice() {
+        let outbox = outbox(1 << 20, OutboxPolicy::Error);
+        let first = holding([Ok(0), Ok(3), reset()]);
+        up(&outbox, 1, &first);
+        publish(&outbox, "1").expect("room");
+        publish(&outbox, "2").expect("room");
+        flush(&outbox);
+        publish(&outbox, "3").expect("room");
+        let _ = outbox.end(Duration::ZERO);
+        let second = Slot::new([]);
+        up(&outbox, 2, &second);
+        flush(&outbox);
+        assert_eq!(first.text(), "PUB");
+        assert_eq!(second.text(), "PUB a 1\r\n3\r\n");
+    }
+
+    #[test]
     fn a_pong_goes_between_two_frames_and_never_into_one() {
         let outbox = outbox(1 << 20, OutboxPolicy::Error);
         let stream = Slot::new([Ok(4), Ok(0)]);
@@ -295,10 +410,30 @@ mod tests {
         outbox.keep_alive();
         flush(&outbox);
         assert_eq!(stream.text(), "PING\r\nPING\r\nPING\r\n");
+        assert!(outbox.is_confirmed(), "no message, nothing to confirm");
         assert!(Arc::ptr_eq(&outbox.pong().expect("the first flush"), &first));
         assert!(Arc::ptr_eq(&outbox.pong().expect("the second flush"), &second));
         assert!(outbox.pong().is_none(), "the keep-alive ping");
         assert!(outbox.pong().is_none(), "a surplus PONG");
+    }
+
+    #[test]
+    fn what_was_published_behind_a_flush_is_not_confirmed_by_its_pong() {
+        let outbox = outbox(1 << 20, OutboxPolicy::Error);
+        up(&outbox, 1, &Slot::new([]));
+        let (first, second) = (Pong::new(Outcome::new()), Pong::new(Outcome::new()));
+        publish(&outbox, "1").expect("room");
+        outbox.ping(first).expect("up");
+        publish(&outbox, "2").expect("room");
+        outbox.ping(second).expect("up");
+        flush(&outbox);
+        assert!(!outbox.is_confirmed());
+        assert!(outbox.pong().is_some() && !outbox.is_confirmed());
+        assert!(outbox.pong().is_some() && outbox.is_confirmed());
+        publish(&outbox, "3").expect("room");
+        outbox.keep_alive();
+        flush(&outbox);
+        assert!(outbox.pong().is_none() && !outbox.is_confirmed(), "a keep-alive may overtake");
     }
 
     #[test]
@@ -411,5 +546,43 @@ mod tests {
         assert_eq!(stream.text(), "PUB a 1\r\n1\r\n");
         outbox.finish();
         assert!(outbox.next_batch().is_none());
+    }
+
+    #[test]
+    fn what_is_published_while_leaving_goes_to_the_next_server_behind_all_else() {
+        let outbox = outbox(1 << 20, OutboxPolicy::Error);
+        let first = Slot::new([]);
+        up(&outbox, 1, &first);
+        publish(&outbox, "1").expect("queued");
+        let pong = Pong::new(Outcome::new());
+        assert!(outbox.leave(pong.clone()));
+        assert!(!outbox.leave(Pong::new(Outcome::new())), "once is enough");
+        publish(&outbox, "2").expect("kept");
+        outbox.control(b"SUB a 1\r\n");
+        assert!(outbox.ping(Pong::new(Outcome::new())).expect_err("leaving").is_disconnected());
+        flush(&outbox);
+        assert_eq!(first.text(), "PUB a 1\r\n1\r\nPING\r\n");
+        outbox.pong().expect("its own PONG").complete(Ok(()));
+        assert!(pong.get().is_some());
+        outbox.end(Duration::ZERO);
+        let second = Slot::new([]);
+        up(&outbox, 2, &second);
+        publish(&outbox, "3").expect("queued");
+        flush(&outbox);
+        assert_eq!(second.text(), "PUB a 1\r\n2\r\nPUB a 1\r\n3\r\n");
+        assert_eq!(outbox.pending(), (0, 0));
+    }
+
+    #[test]
+    fn a_close_while_leaving_writes_everything_to_the_server_that_is_there() {
+        let outbox = outbox(1 << 20, OutboxPolicy::Error);
+        let stream = Slot::new([]);
+        up(&outbox, 1, &stream);
+        assert!(outbox.leave(Pong::new(Outcome::new())));
+        publish(&outbox, "1").expect("kept");
+        assert!(publish(&outbox, &"x".repeat(100)).is_err(), "more than the reconnect buffer");
+        outbox.close();
+        flush(&outbox);
+        assert_eq!(stream.text(), "PING\r\nPUB a 1\r\n1\r\n");
     }
 }

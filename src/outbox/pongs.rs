@@ -19,21 +19,37 @@ pub(crate) type Pong = Arc<Outcome<Result<()>>>;
 #[derive(Debug)]
 pub(super) struct PongLine {
     /// Flush PINGs in the buffer, in order.
-    queued: VecDeque<Pong>,
+    queued: VecDeque<Waiting>,
     /// Keep-alive PINGs in the urgent lane.
     urgent: usize,
     /// What has left: a flush, or nobody.
-    expected: VecDeque<Option<Pong>>,
+    expected: VecDeque<Option<Waiting>>,
     sent: u64,
+    /// So many messages are ahead of the last PING that was answered.
+    confirmed: u64,
+}
+
+/// A PONG that somebody waits for, and how many messages are ahead of its PING.
+#[derive(Debug)]
+struct Waiting {
+    pong: Pong,
+    messages: u64,
 }
 
 impl PongLine {
     pub(super) fn new() -> Self {
-        Self { queued: VecDeque::new(), urgent: 0, expected: VecDeque::new(), sent: 0 }
+        Self {
+            queued: VecDeque::new(),
+            urgent: 0,
+            expected: VecDeque::new(),
+            sent: 0,
+            confirmed: 0,
+        }
     }
 
-    pub(super) fn queue(&mut self, pong: Pong) {
-        self.queued.push_back(pong);
+    /// A flush PING is in the buffer, behind so many messages of this and earlier connections.
+    pub(super) fn queue(&mut self, pong: Pong, messages: u64) {
+        self.queued.push_back(Waiting { pong, messages });
     }
 
     pub(super) fn queue_urgent(&mut self) {
@@ -56,13 +72,21 @@ impl PongLine {
 
     /// A PONG arrived.
     pub(super) fn arrived(&mut self) -> Option<Pong> {
-        self.expected.pop_front().flatten()
+        let Waiting { pong, messages } = self.expected.pop_front().flatten()?;
+        self.confirmed = messages;
+        Some(pong)
+    }
+
+    /// How many messages a server is known to have seen, all in all.
+    pub(super) fn confirmed(&self) -> u64 {
+        self.confirmed
     }
 
     /// The connection is lost: no PONG will come.
     pub(super) fn clear(&mut self) -> Vec<Pong> {
         self.urgent = 0;
-        self.expected.drain(..).flatten().chain(self.queued.drain(..)).collect()
+        let lost = self.expected.drain(..).flatten().chain(self.queued.drain(..));
+        lost.map(|waiting| waiting.pong).collect()
     }
 
     pub(super) fn sent(&self) -> u64 {
@@ -78,8 +102,8 @@ mod tests {
     fn pongs_complete_in_the_order_in_which_the_pings_left() {
         let mut line = PongLine::new();
         let (first, second) = (Pong::new(Outcome::new()), Pong::new(Outcome::new()));
-        line.queue(first.clone());
-        line.queue(second.clone());
+        line.queue(first.clone(), 1);
+        line.queue(second.clone(), 2);
         line.queue_urgent();
         line.leave(1);
         line.leave_urgent();
@@ -88,6 +112,7 @@ mod tests {
         arrived.complete(Ok(()));
         assert!(first.get().is_some());
         assert!(line.arrived().is_none(), "the keep-alive ping");
+        assert_eq!(line.confirmed(), 1);
         assert_eq!(line.clear().len(), 1);
         assert!(line.arrived().is_none(), "a surplus PONG");
         assert_eq!(line.sent(), 3);

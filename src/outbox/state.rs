@@ -10,7 +10,7 @@ use crate::sync::{Arc, Condvar, Mutex, Rank};
 use crate::transport::Stream;
 
 /// What a publisher does when the outbox is full while the connection is up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum OutboxPolicy {
     /// Wait so long for room, then fail with [`ErrorKind::OutboxFull`]. The default, with 2 s. Code
@@ -23,7 +23,7 @@ pub enum OutboxPolicy {
 }
 
 /// How much may wait while the connection is down.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ReconnectBuffer {
     /// Nothing: a publish while the connection is down fails at once.
@@ -56,6 +56,9 @@ pub(crate) enum Urgency {
     Now,
     /// At once if all has been idle for a moment, otherwise with its neighbours.
     Idle,
+    /// With its neighbours: more is about to follow. The flusher writes it, unless somebody comes
+    /// first who waits for an answer.
+    Soon,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,9 +67,18 @@ pub(super) enum Phase {
     /// The subscriptions are being announced: control frames are kept, nothing is written.
     Opening,
     Up,
+    /// What is there is still written; what is published waits for the next connection.
+    Leaving,
     /// What is there is still written, nothing is added.
     Closing,
     Closed,
+}
+
+impl Phase {
+    /// Whether batches are written.
+    pub(super) fn writes(self) -> bool {
+        matches!(self, Self::Up | Self::Leaving | Self::Closing)
+    }
 }
 
 /// What the outbox has counted.
@@ -108,12 +120,16 @@ pub(super) struct State {
     /// Publishing is refused: the connection drains.
     pub(super) draining: bool,
     pub(super) pending: Frames,
+    /// What was published while leaving.
+    pub(super) later: Frames,
     pub(super) taken: Frames,
     pub(super) urgent: Vec<u8>,
     pub(super) pongs: PongLine,
     /// Somebody has the turn.
     pub(super) writing: bool,
     pub(super) flusher_sleeps: bool,
+    /// It was woken and does not run yet.
+    pub(super) flusher_woken: bool,
     /// A write failed: no more turns until the next connection.
     pub(super) broken: bool,
     pub(super) last_write: Option<Instant>,
@@ -144,7 +160,7 @@ impl Batch {
         if self.urgent.is_empty() { self.frames.front(self.length) } else { &self.urgent }
     }
 
-    /// So many of `bytes` were given to the kernel.
+    /// So many of `bytes` were taken by the stream.
     pub(crate) fn wrote(&mut self, count: usize) {
         if self.urgent.is_empty() {
             self.frames.advance(count);
@@ -154,8 +170,9 @@ impl Batch {
         }
     }
 
+    /// Nothing is left to write, not even what the stream holds back.
     pub(crate) fn is_done(&self) -> bool {
-        self.urgent.is_empty() && self.length == 0
+        self.urgent.is_empty() && self.length == 0 && !self.stream.holds_back()
     }
 }
 
@@ -172,11 +189,13 @@ impl Outbox {
             limits: ServerLimits { max_payload: 0, headers: true },
             draining: false,
             pending: Frames::new(),
+            later: Frames::new(),
             taken: Frames::new(),
             urgent: Vec::new(),
             pongs: PongLine::new(),
             writing: false,
             flusher_sleeps: false,
+            flusher_woken: false,
             broken: false,
             last_write: None,
             waiting: 0,
@@ -217,12 +236,20 @@ impl Outbox {
 impl State {
     /// Nothing waits to be written.
     pub(super) fn is_empty(&self) -> bool {
-        self.pending.is_empty() && self.taken.is_empty() && self.urgent.is_empty()
+        self.pending.is_empty()
+            && self.taken.is_empty()
+            && self.urgent.is_empty()
+            && !self.holds_back()
+    }
+
+    /// The stream has taken bytes, or has some of its own, that the kernel does not have yet.
+    pub(super) fn holds_back(&self) -> bool {
+        self.stream.as_ref().is_some_and(|stream| stream.holds_back())
     }
 
     /// Takes the turn with the next batch, if nobody has it and there is something to write.
     pub(super) fn take_batch(&mut self) -> Option<Batch> {
-        if self.writing || self.broken || !matches!(self.phase, Phase::Up | Phase::Closing) {
+        if self.writing || self.broken || !self.phase.writes() {
             return None;
         }
         let stream = self.stream.clone()?;
@@ -241,7 +268,8 @@ impl State {
             if self.taken.is_empty() {
                 std::mem::swap(&mut self.taken, &mut self.pending);
             }
-            if self.taken.is_empty() {
+            // Without a frame it is a batch of nothing: the write goes on with what is held back.
+            if self.taken.is_empty() && !batch.stream.holds_back() {
                 return None;
             }
             let (length, pings) = self.taken.cut(BATCH_MOST);
@@ -283,6 +311,7 @@ impl State {
         let torn = u64::from(self.taken.drain(&mut kept, is_message));
         self.torn += torn;
         self.pending.drain(&mut kept, is_message);
+        self.later.drain(&mut kept, is_message);
         let before = self.messages;
         (self.bytes, self.messages) = kept.totals();
         // What a writer still holds is given up: nobody will say what became of it.

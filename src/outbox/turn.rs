@@ -28,14 +28,17 @@ impl Outbox {
     /// Gives the turn to the caller if it should write by itself, or sees to it that the flusher
     /// does. The caller must hand the batch to [`Outbox::write_inline`], with no lock held.
     pub(super) fn turn(&self, state: &mut State, urgency: Urgency) -> Option<Batch> {
-        // These three settle it in a burst; the clock is read only behind them.
-        if !state.flusher_sleeps || state.writing || state.phase != Phase::Up {
+        // These settle it in a burst; the clock is read only behind them. Whoever waits for the
+        // answer does not wait for the flusher too, if that was woken and has not begun.
+        let free = state.flusher_sleeps || (state.flusher_woken && urgency == Urgency::Now);
+        if !free || state.writing || state.phase != Phase::Up {
             return None;
         }
         let quiet = !state.broken && state.urgent.is_empty() && state.taken.is_empty();
         let inline = quiet
             && match urgency {
                 Urgency::Now => true,
+                Urgency::Soon => false,
                 Urgency::Idle => state.last_write.is_none_or(|last| clock::since(last) >= BURST),
             };
         let batch = if inline { state.take_batch() } else { None };
@@ -51,9 +54,16 @@ impl Outbox {
         if state.is_empty() { None } else { self.turn(&mut state, Urgency::Now) }
     }
 
+    /// Has the flusher write what the stream holds back by itself.
+    pub(crate) fn write_held_back(&self) {
+        let mut state = self.state.lock();
+        self.wake_flusher(&mut state);
+    }
+
     pub(super) fn wake_flusher(&self, state: &mut State) {
         if state.flusher_sleeps {
             state.flusher_sleeps = false;
+            state.flusher_woken = true;
             self.work.notify_one();
         }
     }
@@ -107,6 +117,7 @@ impl Outbox {
             state.flusher_sleeps = true;
             self.work.wait_until(&mut state, None);
             state.flusher_sleeps = false;
+            state.flusher_woken = false;
         }
     }
 
@@ -138,7 +149,10 @@ impl Outbox {
             batch.urgent.append(&mut state.urgent);
             state.urgent = batch.urgent;
         }
-        if state.waiting > 0 && bytes > 0 {
+        // Not for each batch: a publisher that is woken for room for a few messages sleeps again at
+        // once, and each time costs two switches of threads.
+        let room = self.config.limit.saturating_sub(state.bytes);
+        if state.waiting > 0 && bytes > 0 && (room >= self.config.limit / 8 || state.bytes == 0) {
             self.room.notify_all();
         }
         // Only whoever ends or closes the connection waits here.

@@ -1,4 +1,4 @@
-//! The login as a state machine, and the TLS policy; pure, driven by the reading thread.
+//! The login as a state machine; pure, driven by the reading thread.
 //!
 //! ```text
 //! ExpectInfo --INFO--> SendConnect --connect_sent--> ExpectPong --PONG--> Ready
@@ -42,29 +42,66 @@ enum State {
 pub(crate) struct Handshake {
     state: State,
     info: ServerInfo,
+    /// TLS began behind INFO.
+    upgraded: bool,
 }
 
 impl Handshake {
     pub(crate) fn new() -> Self {
-        Self { state: State::ExpectInfo, info: ServerInfo::default() }
+        Self { state: State::ExpectInfo, info: ServerInfo::default(), upgraded: false }
     }
 
     /// Walks the operations that the parser holds, up to the next thing that the caller must do.
+    /// Each of them is shown to `seen` first.
     ///
     /// # Errors
     ///
     /// What the server refused with `-ERR`, or [`ErrorKind::Protocol`].
-    pub(crate) fn advance(&mut self, parser: &mut Parser) -> Result<Step> {
-        let step = self.walk(parser);
+    pub(crate) fn advance(
+        &mut self,
+        parser: &mut Parser,
+        seen: impl FnMut(&ServerOp),
+    ) -> Result<Step> {
+        let step = self.walk(parser, seen);
         if let Err(error) = &step {
             self.state = State::Failed(error.clone());
         }
         step
     }
 
+    /// A server of today says INFO once more right behind its PONG: over TLS, where its addresses
+    /// and limits count. So they are known when the connection begins.
+    fn hear_again(&mut self, parser: &mut Parser) -> Result<()> {
+        while self.upgraded && parser.holds_info() {
+            if let Some(ServerOp::Info(update)) = parser.next()? {
+                self.info.merge(update);
+            }
+        }
+        Ok(())
+    }
+
     /// What the server has said about itself so far.
     pub(crate) fn info(&self) -> &ServerInfo {
         &self.info
+    }
+
+    /// TLS begins: of what the server has said in clear nothing is believed that could lead us
+    /// astray.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Protocol`] if the server has said more than INFO; [`said_in_clear`].
+    pub(crate) fn upgrade(&mut self, parser: &mut Parser) -> Result<()> {
+        if !parser.is_empty() {
+            if let Ok(Some(ServerOp::Err(error))) = parser.next() {
+                return Err(said_in_clear(&error.into()));
+            }
+            let text = "the server sent more than INFO in clear, where TLS begins";
+            return Err(Error::new(ErrorKind::Protocol, text));
+        }
+        self.info.forget_unproven();
+        self.upgraded = true;
+        Ok(())
     }
 
     /// Says that CONNECT and PING were written. Without an INFO before it, it does nothing.
@@ -74,7 +111,7 @@ impl Handshake {
         }
     }
 
-    fn walk(&mut self, parser: &mut Parser) -> Result<Step> {
+    fn walk(&mut self, parser: &mut Parser, mut seen: impl FnMut(&ServerOp)) -> Result<Step> {
         loop {
             match &self.state {
                 State::SendConnect => return Ok(Step::Info),
@@ -83,6 +120,7 @@ impl Handshake {
                 State::ExpectInfo | State::ExpectPong => {}
             }
             let Some(op) = parser.next()? else { return Ok(Step::NeedBytes) };
+            seen(&op);
             match (&self.state, op) {
                 (_, ServerOp::Err(error)) => return Err(Error::from(error)),
                 (State::ExpectInfo, ServerOp::Info(update)) => {
@@ -96,13 +134,22 @@ impl Handshake {
                 // In verbose mode the server confirms CONNECT.
                 (_, ServerOp::Ok) => {}
                 (_, ServerOp::Ping) => return Ok(Step::Pong),
-                (_, ServerOp::Pong) => self.state = State::Ready,
+                (_, ServerOp::Pong) => {
+                    self.state = State::Ready;
+                    self.hear_again(parser)?;
+                }
                 (_, op @ ServerOp::Message(_)) => {
                     return Err(out_of_place(&op, "before the login was complete"));
                 }
             }
         }
     }
+}
+
+/// What was said with `-ERR` in clear, where TLS is wanted: told, but it counts as no refusal, for
+/// anybody on the way could have said it.
+pub(crate) fn said_in_clear(error: &Error) -> Error {
+    Error::new(ErrorKind::Server, format!("in clear, before TLS: {error}"))
 }
 
 fn out_of_place(op: &ServerOp, place: &str) -> Error {
@@ -118,33 +165,9 @@ fn out_of_place(op: &ServerOp, place: &str) -> Error {
     Error::new(ErrorKind::Protocol, text)
 }
 
-/// How a connection goes on behind the server's INFO.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Tls {
-    /// In clear.
-    Plain,
-    /// Over TLS from here on.
-    Upgrade,
-    /// Not at all, and why.
-    Refuse(&'static str),
-}
-
-/// The TLS policy where INFO comes in clear: what we want, against what the server says.
-///
-/// Wanted TLS is had or the connection is refused, so that a false INFO cannot strip it. A server
-/// that requires TLS gets it, also where nobody asked.
-pub(crate) fn tls_policy(wants_tls: bool, info: &ServerInfo) -> Tls {
-    match (wants_tls, info.tls_required(), info.tls_available()) {
-        (_, true, _) | (true, _, true) => Tls::Upgrade,
-        (false, false, _) => Tls::Plain,
-        (true, false, false) => Tls::Refuse("TLS is wanted and the server does not offer it"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::info::ServerInfoUpdate;
     use crate::protocol::parser::Limits;
 
     const INFO: &[u8] = b"INFO {\"server_id\":\"A\",\"max_payload\":10}\r\n";
@@ -161,7 +184,7 @@ mod tests {
         let mut handshake = Handshake::new();
         let mut steps = Vec::new();
         let last = loop {
-            match handshake.advance(&mut parser) {
+            match handshake.advance(&mut parser, |_| ()) {
                 Ok(Step::Info) => handshake.connect_sent(),
                 Ok(Step::Pong) => {}
                 last => break last,
@@ -189,12 +212,12 @@ mod tests {
         let mut parser = parser(&after_info(b"PONG\r\n"));
         let mut handshake = Handshake::new();
         handshake.connect_sent();
-        assert_eq!(handshake.advance(&mut parser).unwrap(), Step::Info);
-        assert_eq!(handshake.advance(&mut parser).unwrap(), Step::Info);
+        assert_eq!(handshake.advance(&mut parser, |_| ()).unwrap(), Step::Info);
+        assert_eq!(handshake.advance(&mut parser, |_| ()).unwrap(), Step::Info);
         assert!(!parser.is_empty());
         handshake.connect_sent();
-        assert_eq!(handshake.advance(&mut parser).unwrap(), Step::Ready);
-        assert_eq!(handshake.advance(&mut parser).unwrap(), Step::Ready);
+        assert_eq!(handshake.advance(&mut parser, |_| ()).unwrap(), Step::Ready);
+        assert_eq!(handshake.advance(&mut parser, |_| ()).unwrap(), Step::Ready);
     }
 
     #[test]
@@ -230,7 +253,7 @@ mod tests {
             let (last, _, mut handshake, mut parser) = log_in(&bytes);
             assert_eq!(last.unwrap_err().kind(), ErrorKind::Authorization);
             parser.push(b"PONG\r\n");
-            let again = handshake.advance(&mut parser).unwrap_err();
+            let again = handshake.advance(&mut parser, |_| ()).unwrap_err();
             assert_eq!(again.kind(), ErrorKind::Authorization);
         }
         let full = log_in(b"-ERR 'maximum connections exceeded'\r\n").0.unwrap_err();
@@ -260,21 +283,32 @@ mod tests {
     }
 
     #[test]
-    fn the_tls_policy_is_this_table() {
-        for (wants, required, available, expected) in [
-            (false, false, false, Tls::Plain),
-            (false, false, true, Tls::Plain),
-            (false, true, false, Tls::Upgrade),
-            (false, true, true, Tls::Upgrade),
-            (true, false, true, Tls::Upgrade),
-            (true, true, false, Tls::Upgrade),
-            (true, true, true, Tls::Upgrade),
-        ] {
-            let json = format!("{{\"tls_required\":{required},\"tls_available\":{available}}}");
-            let mut info = ServerInfo::default();
-            info.merge(ServerInfoUpdate::parse(json.as_bytes()).unwrap());
-            assert_eq!(tls_policy(wants, &info), expected, "{wants} {required} {available}");
+    fn where_tls_begins_nothing_may_follow_info_and_its_addresses_and_limits_are_not_kept() {
+        let info = b"INFO {\"server_id\":\"A\",\"max_payload\":10,\"nonce\":\"n\",\"ldm\":true,\
+                     \"connect_urls\":[\"a:1\"]}\r\n";
+        let upgrade = |rest: &[u8]| {
+            let mut parser = parser(&[info, rest].concat());
+            let mut handshake = Handshake::new();
+            assert_eq!(handshake.advance(&mut parser, |_| ()).unwrap(), Step::Info);
+            handshake.upgrade(&mut parser).map(|()| handshake)
+        };
+        let handshake = upgrade(b"").unwrap();
+        let info = handshake.info();
+        assert_eq!((info.server_id(), info.nonce()), ("A", Some("n")));
+        assert_eq!((info.max_payload(), info.lame_duck()), (0, false));
+        assert!(info.connect_urls().is_empty());
+        let mut handshake = upgrade(b"").unwrap();
+        handshake.connect_sent();
+        let mut over_tls = parser(b"PONG\r\nINFO {\"max_payload\":20}\r\nPING\r\nINFO {}\r\n");
+        assert_eq!(handshake.advance(&mut over_tls, |_| ()).unwrap(), Step::Ready);
+        assert_eq!(handshake.info().max_payload(), 20);
+        assert!(matches!(over_tls.next().unwrap(), Some(ServerOp::Ping)));
+        for rest in ["PING\r\n", "MSG a 1 2\r\nhi\r\n", "INFO {}\r\n", "P", "\0"] {
+            let error = upgrade(rest.as_bytes()).err().unwrap();
+            assert_eq!(error.kind(), ErrorKind::Protocol, "{rest:?}");
         }
-        assert!(matches!(tls_policy(true, &ServerInfo::default()), Tls::Refuse(_)));
+        let error = upgrade(b"-ERR 'Authorization Violation'\r\n").err().unwrap();
+        assert_eq!(error.kind(), ErrorKind::Server);
+        assert!(!error.is_authorization() && error.to_string().contains("Authorization"));
     }
 }

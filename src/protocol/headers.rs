@@ -10,6 +10,7 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::subject::quote;
@@ -73,8 +74,67 @@ impl Headers {
     /// characters other than the colon, or if the value holds CR, LF or NUL.
     pub fn append(&mut self, name: impl AsRef<str>, value: impl AsRef<str>) -> Result<()> {
         let (name, value) = (name.as_ref(), value.as_ref());
-        check(name, value)?;
+        check_header(name, value)?;
         if self.push(name, value) { Ok(()) } else { Err(too_long(name)) }
+    }
+
+    /// A list of these lines, in order. There is no `FromIterator`, because a line can be refused.
+    ///
+    /// ```
+    /// use nats_blocking::Headers;
+    ///
+    /// let headers = Headers::try_from_iter([("Trace", "1"), ("Trace", "2"), ("Unit", "mm")])?;
+    /// assert_eq!(headers.get_all("Trace").collect::<Vec<_>>(), ["1", "2"]);
+    /// assert_eq!(headers.names().collect::<Vec<_>>(), ["Trace", "Unit"]);
+    /// # Ok::<(), nats_blocking::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`append`](Self::append), for the first line that is refused.
+    pub fn try_from_iter<N: AsRef<str>, V: AsRef<str>>(
+        lines: impl IntoIterator<Item = (N, V)>,
+    ) -> Result<Self> {
+        let mut headers = Self::new();
+        headers.try_extend(lines)?;
+        Ok(headers)
+    }
+
+    /// Adds lines at the end; all of them, or none if one is refused. Takes another list too, by
+    /// reference.
+    ///
+    /// # Errors
+    ///
+    /// As [`append`](Self::append), for the first line that is refused.
+    ///
+    /// ```
+    /// use nats_blocking::Headers;
+    ///
+    /// let mut headers = Headers::try_from_iter([("Trace", "1")])?;
+    /// headers.try_extend([("trace", "2"), ("Unit", "mm")])?;
+    /// assert!(headers.contains_ignore_case("UNIT") && !headers.contains("UNIT"));
+    /// assert_eq!(headers.get_last_ignore_case("TRACE"), Some("2"));
+    /// assert!(headers.remove_ignore_case("TRACE"));
+    /// assert_eq!(headers.len(), 1);
+    ///
+    /// // A line that is refused leaves everything as it was.
+    /// assert!(headers.try_extend([("a", "b"), ("c d", "e")]).is_err());
+    /// assert_eq!(headers.len(), 1);
+    /// # Ok::<(), nats_blocking::Error>(())
+    /// ```
+    pub fn try_extend<N: AsRef<str>, V: AsRef<str>>(
+        &mut self,
+        lines: impl IntoIterator<Item = (N, V)>,
+    ) -> Result<()> {
+        let (text_len, lines_len) = (self.text.len(), self.lines.len());
+        for (name, value) in lines {
+            if let Err(error) = self.append(name, value) {
+                self.text.truncate(text_len);
+                self.lines.truncate(lines_len);
+                return Err(error);
+            }
+        }
+        Ok(())
     }
 
     /// Replaces all values of the name by this one, where the first of them stood.
@@ -86,7 +146,7 @@ impl Headers {
     /// As [`append`](Self::append).
     pub fn insert(&mut self, name: impl AsRef<str>, value: impl AsRef<str>) -> Result<()> {
         let (name, value) = (name.as_ref(), value.as_ref());
-        check(name, value)?;
+        check_header(name, value)?;
         let mut replaced = Self::new();
         let mut done = false;
         let mut fits = true;
@@ -110,13 +170,22 @@ impl Headers {
 
     /// Removes all lines of the name; says whether there was one.
     pub fn remove(&mut self, name: &str) -> bool {
-        if !self.contains(name) {
+        self.remove_lines(|line_name| line_name == name)
+    }
+
+    /// Removes all lines of the name in any letter case; says whether there was one.
+    pub fn remove_ignore_case(&mut self, name: &str) -> bool {
+        self.remove_lines(|line_name| line_name.eq_ignore_ascii_case(name))
+    }
+
+    fn remove_lines(&mut self, unwanted: impl Fn(&str) -> bool) -> bool {
+        if !self.iter().any(|(name, _)| unwanted(name)) {
             return false;
         }
         let mut kept = Self::new();
-        for (line_name, value) in self.iter().filter(|(line_name, _)| *line_name != name) {
+        for (name, value) in self.iter().filter(|(name, _)| !unwanted(name)) {
             // What fitted before the removal fits after it.
-            kept.push(line_name, value);
+            kept.push(name, value);
         }
         *self = kept;
         true
@@ -148,7 +217,30 @@ impl Headers {
         self.get_all_ignore_case(name).next()
     }
 
+    /// The last value of the name in any letter case.
+    pub fn get_last_ignore_case(&self, name: &str) -> Option<&str> {
+        self.get_all_ignore_case(name).last()
+    }
+
     /// All values of the name in any letter case, in order.
+    ///
+    /// ```
+    /// use nats_blocking::Headers;
+    ///
+    /// let mut headers = Headers::new();
+    /// headers.append("Trace", "1")?;
+    /// headers.append("trace", "2")?;
+    /// headers.append("trace", "3")?;
+    /// assert_eq!(headers.get_last("trace"), Some("3"));
+    /// assert_eq!(headers.get_ignore_case("TRACE"), Some("1"));
+    /// assert_eq!(headers.get_all_ignore_case("TRACE").count(), 3);
+    /// headers.insert("trace", "4")?;
+    /// assert_eq!(headers.get_all("trace").collect::<Vec<_>>(), ["4"]);
+    /// assert!(headers.remove("trace") && !headers.contains("trace"));
+    /// headers.clear();
+    /// assert!(headers.is_empty());
+    /// # Ok::<(), nats_blocking::Error>(())
+    /// ```
     pub fn get_all_ignore_case<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a str> {
         self.iter()
             .filter(move |(line_name, _)| line_name.eq_ignore_ascii_case(name))
@@ -158,6 +250,11 @@ impl Headers {
     /// Whether there is a line of the name.
     pub fn contains(&self, name: &str) -> bool {
         self.get(name).is_some()
+    }
+
+    /// Whether there is a line of the name in any letter case.
+    pub fn contains_ignore_case(&self, name: &str) -> bool {
+        self.get_ignore_case(name).is_some()
     }
 
     /// All lines as name and value, in order.
@@ -209,6 +306,7 @@ impl Headers {
 
 /// The lines of [`Headers`] as name and value, in order; made by [`Headers::iter`].
 #[derive(Clone)]
+#[must_use = "an iterator does nothing until it is asked"]
 pub struct Iter<'a> {
     text: &'a str,
     lines: std::slice::Iter<'a, Line>,
@@ -234,6 +332,8 @@ impl<'a> Iterator for Iter<'a> {
 
 impl ExactSizeIterator for Iter<'_> {}
 
+impl std::iter::FusedIterator for Iter<'_> {}
+
 impl fmt::Debug for Iter<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.clone().map(|(name, _)| name)).finish()
@@ -257,6 +357,13 @@ impl PartialEq for Headers {
 
 impl Eq for Headers {}
 
+impl Hash for Headers {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_usize(self.len());
+        self.iter().for_each(|line| line.hash(state));
+    }
+}
+
 impl fmt::Debug for Headers {
     /// Names only: a value may be a secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -265,7 +372,21 @@ impl fmt::Debug for Headers {
     }
 }
 
-fn check(name: &str, value: &str) -> Result<()> {
+/// Checks a header line, as [`Headers::append`] does: the name is visible ASCII without a colon,
+/// and the value holds no CR, LF and NUL.
+///
+/// ```
+/// use nats_blocking::check_header;
+///
+/// assert!(check_header("Trace-Id", "grüße: any text").is_ok());
+/// let error = check_header("Trace Id", "").unwrap_err();
+/// assert!(error.to_string().starts_with("invalid header 'Trace Id'"));
+/// ```
+///
+/// # Errors
+///
+/// [`InvalidHeader`](ErrorKind::InvalidHeader), with the name and without the value.
+pub fn check_header(name: &str, value: &str) -> Result<()> {
     let wrong_name = |byte: u8| !(33..=126).contains(&byte) || byte == b':';
     if name.is_empty() {
         return Err(invalid(name, "the name is empty"));
@@ -293,7 +414,7 @@ fn too_long(name: &str) -> Error {
 }
 
 /// The status line of a message that the server, or JetStream, made instead of a publisher.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Status {
     code: u16,
     description: String,
@@ -481,6 +602,28 @@ mod tests {
         headers.clear();
         assert!(headers.is_empty());
         assert_eq!(headers, Headers::new());
+    }
+
+    #[test]
+    fn any_letter_case_finds_and_removes() {
+        let mut headers = headers(&[("Id", "1"), ("x", "2"), ("ID", "3")]);
+        assert!(headers.contains_ignore_case("id") && !headers.contains("id"));
+        assert_eq!(headers.get_last_ignore_case("id"), Some("3"));
+        assert!(headers.remove_ignore_case("iD") && !headers.remove_ignore_case("id"));
+        assert_eq!(list(&headers), [("x", "2")]);
+    }
+
+    #[test]
+    fn several_lines_are_added_together_or_not_at_all() {
+        let mut some = Headers::try_from_iter([("a", "1")]).unwrap();
+        let error = some.try_extend([("b", "2"), ("bad name", "3"), ("c", "4")]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidHeader);
+        assert_eq!(list(&some), [("a", "1")]);
+        let other = headers(&[("b", "2"), ("a", "3")]);
+        some.try_extend(&other).unwrap();
+        assert_eq!(list(&some), [("a", "1"), ("b", "2"), ("a", "3")]);
+        let copy: HashSet<_> = [some.clone(), some.clone()].into();
+        assert!(copy.len() == 1 && copy.contains(&some) && !copy.contains(&other));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::protocol::subject::quote;
 /// What the connected server says about itself, merged from all that it sent in this session.
 ///
 /// Before the first connect everything is empty, false or zero.
-#[derive(Clone, Default, PartialEq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct ServerInfo {
     server_id: String,
     server_name: String,
@@ -136,11 +136,19 @@ impl ServerInfo {
         &self.connect_urls
     }
 
-    // Nothing is signed yet; the field is kept so that a partial INFO merges like any other.
-    #[cfg(test)]
     /// What the client is asked to sign.
     pub(crate) fn nonce(&self) -> Option<&str> {
         self.nonce.as_deref()
+    }
+
+    /// Forgets what was said before TLS and could lead us astray, should another than the server
+    /// have said it: addresses, limits, and that the server leaves. It says them again over TLS.
+    ///
+    /// The nonce is kept, for it is said only once: a false one makes the login fail, no more.
+    pub(crate) fn forget_unproven(&mut self) {
+        self.connect_urls.clear();
+        self.max_payload = 0;
+        self.lame_duck = false;
     }
 
     /// Takes over the fields that the update carries.

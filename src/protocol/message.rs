@@ -6,12 +6,11 @@
 //! the head are UTF-8, and the lengths lie inside the head.
 
 use std::fmt;
-use std::str::Utf8Error;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::headers::{self, Headers, Status};
 
 static NO_HEADERS: Headers = Headers::new();
@@ -127,9 +126,12 @@ impl Message {
     ///
     /// # Errors
     ///
-    /// The place of the first byte that is no UTF-8.
-    pub fn text(&self) -> Result<&str, Utf8Error> {
-        std::str::from_utf8(&self.payload)
+    /// [`NotText`](crate::ErrorKind::NotText) with the place of the first byte that is no UTF-8.
+    pub fn text(&self) -> Result<&str> {
+        std::str::from_utf8(&self.payload).map_err(|error| {
+            let text = format!("the payload is no text: {error}");
+            Error::with_source(ErrorKind::NotText, text, error)
+        })
     }
 
     /// The status, if the server made this message in place of a publisher.
@@ -295,7 +297,7 @@ mod tests {
         assert_eq!((other.subject(), other.reply()), ("s", Some("longer")));
         assert_eq!(other.headers().len(), 2);
         assert_eq!(other.raw_headers(), None);
-        assert_eq!(other.text(), Ok("hi"));
+        assert_eq!(other.text().expect("text"), "hi");
     }
 
     #[test]

@@ -8,7 +8,8 @@
 //! - `op`: the client's operations as bytes, and the server's operations as values.
 //! - `info`, `connect`: the JSON of INFO and CONNECT.
 //! - `parser`: the server's bytes, in any chunks, into operations.
-//! - `handshake`: the login as a state machine, and the TLS policy.
+//! - `tls_policy`: in clear, over TLS, or not at all.
+//! - `handshake`: the login as a state machine.
 
 pub(crate) mod connect;
 pub(crate) mod handshake;
@@ -18,10 +19,11 @@ pub(crate) mod message;
 pub(crate) mod op;
 pub(crate) mod parser;
 pub(crate) mod subject;
+pub(crate) mod tls_policy;
 
 pub(crate) use connect::{ConnectFields, encode_connect};
-pub(crate) use handshake::{Handshake, Step, Tls, tls_policy};
-pub use headers::{Headers, Status};
+pub(crate) use handshake::{Handshake, Step, said_in_clear};
+pub use headers::{Headers, Iter as HeaderIter, Status, check_header};
 pub use info::ServerInfo;
 pub(crate) use info::ServerInfoUpdate;
 pub use message::Message;
@@ -30,8 +32,8 @@ pub(crate) use op::{
     encode_unsubscribe, publish_len,
 };
 pub(crate) use parser::{Limits, Parser};
-pub use subject::subject_matches;
 pub(crate) use subject::{
-    check_inbox_prefix, check_publish, check_queue, check_reply, check_strict_publish,
-    check_strict_reply, check_subscribe, quote,
+    check_inbox_prefix, check_reply, check_strict_publish, check_strict_reply, quote,
 };
+pub use subject::{check_publish, check_queue, check_subscribe, subject_matches};
+pub(crate) use tls_policy::{TlsOffer, TlsStep, TlsWish, tls_policy};

@@ -83,7 +83,11 @@ pub(crate) fn encode_publish(
     payload: &[u8],
 ) {
     let block = block_len(headers);
-    out.extend_from_slice(if block.is_some() { b"HPUB " } else { b"PUB " });
+    // Two calls, each of a length that the compiler knows.
+    match block {
+        Some(_) => out.extend_from_slice(b"HPUB "),
+        None => out.extend_from_slice(b"PUB "),
+    }
     out.extend_from_slice(subject.as_bytes());
     out.push(b' ');
     if let Some(reply) = reply {
@@ -146,12 +150,25 @@ fn block_len(headers: Option<&Headers>) -> Option<usize> {
     headers.filter(|headers| !headers.is_empty()).map(Headers::encoded_len)
 }
 
+/// Most lengths have few digits: those are written without a buffer between.
 fn push_number(out: &mut Vec<u8>, number: u64) {
-    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+    let digit = |divisor: u64| b'0' + (number / divisor % 10) as u8;
+    match number {
+        0..10 => out.push(digit(1)),
+        10..100 => out.extend_from_slice(&[digit(10), digit(1)]),
+        100..1_000 => out.extend_from_slice(&[digit(100), digit(10), digit(1)]),
+        _ => out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes()),
+    }
 }
 
 fn digits(number: usize) -> usize {
-    number.checked_ilog10().map_or(1, |log| log as usize + 1)
+    match number {
+        0..10 => 1,
+        10..100 => 2,
+        100..1_000 => 3,
+        1_000..10_000 => 4,
+        _ => number.ilog10() as usize + 1,
+    }
 }
 
 #[cfg(test)]

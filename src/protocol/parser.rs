@@ -177,7 +177,7 @@ impl Parser {
     }
 
     /// Takes bytes that are in memory already.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "internals", loom, fuzzing))]
     pub(crate) fn push(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let space = self.space();
@@ -208,9 +208,15 @@ impl Parser {
     }
 
     /// Whether no byte waits to be parsed: none of a line, and none of a message.
-    #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.start == self.end && self.body.is_none()
+    }
+
+    /// Whether the next operation is an INFO, and all of it is there.
+    pub(crate) fn holds_info(&self) -> bool {
+        let unread = self.unread();
+        let begins = unread.get(..5).is_some_and(|word| word.eq_ignore_ascii_case(b"INFO "));
+        begins && self.body.is_none() && memchr::memchr(b'\n', unread).is_some()
     }
 
     /// Whether the next read goes directly into the message that is being filled.
@@ -332,8 +338,8 @@ impl Parser {
     }
 
     /// What the parser holds on to for reading, in bytes.
-    #[cfg(test)]
-    fn capacity(&self) -> usize {
+    #[cfg(any(test, feature = "internals", loom, fuzzing))]
+    pub(crate) fn capacity(&self) -> usize {
         let body = self.body.as_ref().map_or(0, |body| body.frame.capacity());
         self.buffer.capacity() + body + self.block.capacity()
     }

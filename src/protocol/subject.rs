@@ -21,10 +21,23 @@ pub(crate) fn quote(bytes: &[u8]) -> String {
     format!("'{}{more}'", shown.escape_debug())
 }
 
-/// Checks a subject to publish to: not empty, no blank and no control character.
+/// Checks a subject to publish to, as every call that publishes does: not empty, no blank and no
+/// control character.
 ///
 /// Wildcards and empty tokens are the server's to judge: they cannot break the line.
-pub(crate) fn check_publish(subject: &str) -> Result<()> {
+///
+/// ```
+/// use nats_blocking::check_publish_subject;
+///
+/// assert!(check_publish_subject("greet.joe").is_ok());
+/// let error = check_publish_subject("greet joe").unwrap_err();
+/// assert_eq!(error.to_string(), "invalid subject 'greet joe': it holds a blank at byte 5");
+/// ```
+///
+/// # Errors
+///
+/// [`InvalidSubject`](ErrorKind::InvalidSubject).
+pub fn check_publish(subject: &str) -> Result<()> {
     check_text(subject, ErrorKind::InvalidSubject, "subject")
 }
 
@@ -33,8 +46,21 @@ pub(crate) fn check_reply(subject: &str) -> Result<()> {
     check_text(subject, ErrorKind::InvalidSubject, "reply subject")
 }
 
-/// Checks a subject to subscribe to: also no empty token, and `>` only as the last token.
-pub(crate) fn check_subscribe(subject: &str) -> Result<()> {
+/// Checks a subject to subscribe to, as every call that subscribes does: like one to publish to,
+/// and also no empty token, and `>` only as the last token.
+///
+/// ```
+/// use nats_blocking::check_subscribe_subject;
+///
+/// assert!(check_subscribe_subject("orders.*.>").is_ok());
+/// assert!(check_subscribe_subject("orders.>.new").is_err());
+/// assert!(check_subscribe_subject("orders..new").is_err());
+/// ```
+///
+/// # Errors
+///
+/// [`InvalidSubject`](ErrorKind::InvalidSubject).
+pub fn check_subscribe(subject: &str) -> Result<()> {
     check_publish(subject)?;
     check_tokens(subject, ErrorKind::InvalidSubject, "subject")?;
     match subject.match_indices('>').find(|(at, _)| is_inner_full_wildcard(subject, *at)) {
@@ -48,8 +74,20 @@ pub(crate) fn check_subscribe(subject: &str) -> Result<()> {
     }
 }
 
-/// Checks the name of a queue group: not empty, no blank and no control character.
-pub(crate) fn check_queue(queue: &str) -> Result<()> {
+/// Checks the name of a queue group, as every call that takes one does: not empty, no blank and no
+/// control character.
+///
+/// ```
+/// use nats_blocking::check_queue_group;
+///
+/// assert!(check_queue_group("workers").is_ok());
+/// assert!(check_queue_group("my workers").is_err());
+/// ```
+///
+/// # Errors
+///
+/// [`InvalidQueueGroup`](ErrorKind::InvalidQueueGroup).
+pub fn check_queue(queue: &str) -> Result<()> {
     check_text(queue, ErrorKind::InvalidQueueGroup, "queue group")?;
     // The server takes any text here; Unicode blanks are refused because nobody means them.
     match queue.char_indices().find(|(_, c)| c.is_whitespace() || c.is_control()) {

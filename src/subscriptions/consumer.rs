@@ -3,6 +3,7 @@
 //! Plain values and the trait that a program sees; the counting is in `subscriber.rs`.
 
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use crate::error::{Error, ErrorKind};
 use crate::sync::Arc;
@@ -11,7 +12,17 @@ use crate::sync::Arc;
 ///
 /// A consumer is full when either limit is reached. The default, 524,288 messages or 64 MiB, is
 /// that of the Java client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+///
+/// ```
+/// use nats_blocking::{Options, PendingLimits};
+///
+/// // For every subscription of a connection; `set_pending_limits` is for one.
+/// let limits = PendingLimits::new(10_000, 8 * 1024 * 1024);
+/// let options = Options::builder().pending_limits(limits);
+/// assert_eq!((limits.messages(), limits.bytes()), (10_000, 8_388_608));
+/// # drop(options);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PendingLimits {
     pub(super) messages: u64,
     pub(super) bytes: u64,
@@ -47,7 +58,7 @@ impl Default for PendingLimits {
 }
 
 /// Where a consumer is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ConsumerStatus {
     /// It takes messages.
@@ -61,9 +72,10 @@ pub enum ConsumerStatus {
 /// What a [`Subscription`](crate::Subscription) and a [`Dispatcher`](crate::Dispatcher) have in
 /// common: something that messages wait for.
 ///
-/// No method blocks. A listener gets one of these with a slow-consumer notice; it stays valid after
+/// Sealed: only types of this crate implement it, so that it can grow. No method blocks. A listener
+/// gets one of these with a slow-consumer notice; it stays valid after
 /// the subscription is gone.
-pub trait Consumer: fmt::Debug + Send + Sync {
+pub trait Consumer: sealed::Sealed + fmt::Debug + Send + Sync {
     /// The sid of a subscription; the number of a dispatcher.
     fn id(&self) -> u64;
 
@@ -89,18 +101,26 @@ pub trait Consumer: fmt::Debug + Send + Sync {
     fn status(&self) -> ConsumerStatus;
 }
 
+pub(crate) mod sealed {
+    /// What implements [`Consumer`](super::Consumer).
+    pub trait Sealed {}
+}
+
 /// Why a subscription takes no more messages.
 #[derive(Debug, Clone)]
-pub(crate) enum End {
+#[non_exhaustive]
+pub enum EndReason {
+    /// The program unsubscribed, or dropped it.
     Unsubscribed,
     /// The number of messages asked for has arrived.
     Completed,
+    /// It, or its dispatcher or connection, was drained.
     Drained,
     /// The connection has ended, with the cause unless the program closed it.
     Closed(Option<Error>),
 }
 
-impl End {
+impl EndReason {
     pub(crate) fn error(&self) -> Error {
         let closed = |text: &str| Error::new(ErrorKind::Closed, text);
         match self {
@@ -117,6 +137,52 @@ impl End {
     }
 }
 
+/// The end of a subscription, as told to the closure of
+/// [`Subscription::on_closed`](crate::Subscription::on_closed).
+#[derive(Debug, Clone)]
+pub struct SubscriptionEnd {
+    consumer: ConsumerView,
+    reason: EndReason,
+}
+
+impl SubscriptionEnd {
+    pub(crate) fn new(consumer: ConsumerView, reason: EndReason) -> Self {
+        Self { consumer, reason }
+    }
+
+    /// The subscription: its sid and subject, what it delivered and dropped.
+    pub fn consumer(&self) -> &ConsumerView {
+        &self.consumer
+    }
+
+    /// The number of the subscription.
+    pub fn sid(&self) -> u64 {
+        self.consumer.id()
+    }
+
+    /// The subject of the subscription.
+    pub fn subject(&self) -> String {
+        self.consumer.subject()
+    }
+
+    /// Why it ended. The first reason counts: one that was complete and then dropped is complete.
+    pub fn reason(&self) -> &EndReason {
+        &self.reason
+    }
+}
+
+impl fmt::Display for EndReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error().fmt(f)
+    }
+}
+
+impl fmt::Display for SubscriptionEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sid {}, subject '{}': {}", self.sid(), self.subject(), self.reason)
+    }
+}
+
 /// A consumer as a notice carries it: it can be looked at for as long as it is kept.
 #[derive(Clone)]
 pub struct ConsumerView(Arc<dyn Consumer>);
@@ -126,6 +192,10 @@ impl ConsumerView {
         Self(consumer)
     }
 }
+
+/// It only looks, and what it looks at stays whole when code of the program panics.
+impl UnwindSafe for ConsumerView {}
+impl RefUnwindSafe for ConsumerView {}
 
 impl std::ops::Deref for ConsumerView {
     type Target = dyn Consumer;

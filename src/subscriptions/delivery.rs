@@ -5,8 +5,8 @@
 
 use std::collections::VecDeque;
 
-use super::subscriber::{Inbox, Item, release};
-use crate::sync::assert_unlocked;
+use super::subscriber::{Inbox, Item, Subscriber, release};
+use crate::sync::{Arc, assert_unlocked};
 
 /// Tells the queue that its thread is done, however it ends.
 struct Delivered<'a>(&'a Inbox);
@@ -18,8 +18,13 @@ impl Drop for Delivered<'_> {
 }
 
 /// Hands out messages, in order, until the mailbox ends; returns after the current message if it
-/// was cut short.
-pub(crate) fn deliver(inbox: &Inbox, mut handle: impl FnMut(Item)) {
+/// was cut short. `handle` gives back whose message it was; `last` is called for a subscription
+/// that has ended, after each further message of it.
+pub(crate) fn deliver(
+    inbox: &Inbox,
+    mut handle: impl FnMut(Item) -> Arc<Subscriber>,
+    mut last: impl FnMut(&Arc<Subscriber>),
+) {
     let _delivered = Delivered(inbox);
     let mut batch = VecDeque::new();
     while inbox.take_all(&mut batch) {
@@ -30,12 +35,17 @@ pub(crate) fn deliver(inbox: &Inbox, mut handle: impl FnMut(Item)) {
                 return;
             }
             // Unsubscribing one subject of a dispatcher drops what waits for it.
-            if item.subscriber.is_discarding() {
+            let subscriber = if item.subscriber.take_in_hand() {
+                assert_unlocked("running a handler");
+                handle(item)
+            } else {
+                let subscriber = Arc::clone(&item.subscriber);
                 release([item]);
-                continue;
+                subscriber
+            };
+            if subscriber.put_down() {
+                last(&subscriber);
             }
-            assert_unlocked("running a handler");
-            handle(item);
         }
     }
 }

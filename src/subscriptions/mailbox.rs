@@ -4,17 +4,23 @@
 //! subscription pops one by one, from any number of threads; a dispatcher's thread takes all there
 //! is. Limits are not here but in `consumer.rs`: a mailbox takes what it is given.
 //!
+//! Who waits on more than this queue hangs a [`Bell`] here. A [`Barrier`] put into a dispatcher's
+//! queue is reached when everything added before it has been handled: the dispatcher's thread takes
+//! no further than to the next barrier, and comes back when it has handled what it took.
+//!
 //! Invariants: past the end nothing is added; what is there is handed out unless `end` threw it
 //! away; every waiter is woken by `end`. An end that keeps lies behind the messages on their way.
 
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use super::consumer::End;
+use super::consumer::EndReason;
+use crate::bell::Bell;
 use crate::clock;
+use crate::outcome::Barrier;
 use crate::server_error::ServerError;
 use crate::sync::atomic::{AtomicBool, Ordering};
-use crate::sync::{Condvar, Mutex, Rank};
+use crate::sync::{Arc, Condvar, Mutex, MutexGuard, Rank};
 
 /// Why there is no message.
 #[derive(Debug)]
@@ -23,7 +29,7 @@ pub(crate) enum Empty {
     Timeout,
     /// The server refused the subscription; said once.
     Refused(ServerError),
-    Ended(End),
+    Ended(EndReason),
 }
 
 /// What becomes of the messages of a queue that ends.
@@ -49,17 +55,48 @@ struct State<T> {
     items: VecDeque<T>,
     waiting: usize,
     refused: Option<ServerError>,
-    end: Option<End>,
+    end: Option<EndReason>,
     /// Messages added so far, and the number with which a keeping end is reached.
     added: u64,
     end_at: u64,
     /// The dispatcher's thread has handed out everything and is done.
     delivered: bool,
+    /// Messages that the dispatcher's thread has taken, or that were thrown away.
+    taken: u64,
+    /// What is to be reached when so many have been taken and handled; in order.
+    barriers: VecDeque<(u64, Arc<Barrier>)>,
+    bell: Option<Arc<dyn Bell>>,
 }
 
 impl<T> State<T> {
+    /// The next message, the refusal, or the end; none while there is nothing.
+    fn take(&mut self) -> Option<Result<T, Empty>> {
+        if let Some(item) = self.items.pop_front() {
+            shrink(&mut self.items);
+            return Some(Ok(item));
+        }
+        if let Some(error) = self.refused.take() {
+            return Some(Err(Empty::Refused(error)));
+        }
+        self.reached_end().map(|end| Err(Empty::Ended(end.clone())))
+    }
+
+    /// The bell, if there is something to take.
+    fn bell(&self) -> Option<Arc<dyn Bell>> {
+        let bell = self.bell.as_ref()?;
+        let something =
+            !self.items.is_empty() || self.refused.is_some() || self.reached_end().is_some();
+        something.then(|| Arc::clone(bell))
+    }
+
+    /// The barriers up to which everything has been taken.
+    fn reached_barriers(&mut self) -> Vec<Arc<Barrier>> {
+        let count = self.barriers.iter().take_while(|(at, _)| *at <= self.taken).count();
+        self.barriers.drain(..count).map(|(_, barrier)| barrier).collect()
+    }
+
     /// Why nothing more comes, once everything on its way has arrived.
-    fn reached_end(&self) -> Option<&End> {
+    fn reached_end(&self) -> Option<&EndReason> {
         self.end.as_ref().filter(|_| self.added >= self.end_at)
     }
 }
@@ -74,6 +111,9 @@ impl<T> Mailbox<T> {
             added: 0,
             end_at: 0,
             delivered: false,
+            taken: 0,
+            barriers: VecDeque::new(),
+            bell: None,
         };
         Self {
             state: Mutex::new(Rank::Mailbox, state),
@@ -95,7 +135,7 @@ impl<T> Mailbox<T> {
         // With the last message the end is reached: every waiter must see it.
         let all = several || state.reached_end().is_some();
         let waiting = state.waiting;
-        drop(state);
+        ring(state);
         match waiting {
             0 => {}
             1 => self.arrived.notify_one(),
@@ -109,15 +149,9 @@ impl<T> Mailbox<T> {
     pub(crate) fn pop(&self, deadline: Option<Instant>) -> Result<T, Empty> {
         let mut state = self.state.lock();
         loop {
-            if let Some(item) = state.items.pop_front() {
-                shrink(&mut state.items);
-                return Ok(item);
-            }
-            if let Some(error) = state.refused.take() {
-                return Err(Empty::Refused(error));
-            }
-            if let Some(end) = state.reached_end() {
-                return Err(Empty::Ended(end.clone()));
+            if let Some(outcome) = state.take() {
+                ring(state);
+                return outcome;
             }
             if deadline.is_some_and(|deadline| clock::now() >= deadline) {
                 return Err(Empty::Timeout);
@@ -131,27 +165,35 @@ impl<T> Mailbox<T> {
     /// The next message if one is there, without waiting.
     pub(crate) fn try_pop(&self) -> Result<T, Empty> {
         let mut state = self.state.lock();
-        if let Some(item) = state.items.pop_front() {
-            shrink(&mut state.items);
-            return Ok(item);
-        }
-        if let Some(error) = state.refused.take() {
-            return Err(Empty::Refused(error));
-        }
-        match state.reached_end() {
-            Some(end) => Err(Empty::Ended(end.clone())),
-            None => Err(Empty::Timeout),
-        }
+        let outcome = state.take().unwrap_or(Err(Empty::Timeout));
+        ring(state);
+        outcome
     }
 
-    /// Takes everything there is, waiting for something; false once the end is reached and nothing
-    /// is left. `batch` must be empty.
+    /// Takes everything there is up to the next barrier, waiting for something; false once the end
+    /// is reached and nothing is left. `batch` must be empty, and what was in it handled.
     pub(crate) fn take_all(&self, batch: &mut VecDeque<T>) -> bool {
         let mut state = self.state.lock();
         loop {
+            let reached = state.reached_barriers();
+            if !reached.is_empty() {
+                drop(state);
+                reached.iter().for_each(|barrier| barrier.arrive());
+                state = self.state.lock();
+                continue;
+            }
             if !state.items.is_empty() {
-                std::mem::swap(&mut state.items, batch);
-                shrink(&mut state.items);
+                let next = state.barriers.front().map(|(at, _)| at.saturating_sub(state.taken));
+                match next.and_then(|next| usize::try_from(next).ok()) {
+                    Some(next) if next < state.items.len() => {
+                        batch.extend(state.items.drain(..next))
+                    }
+                    _ => {
+                        std::mem::swap(&mut state.items, batch);
+                        shrink(&mut state.items);
+                    }
+                }
+                state.taken += batch.len() as u64;
                 return true;
             }
             if state.reached_end().is_some() {
@@ -163,14 +205,36 @@ impl<T> Mailbox<T> {
         }
     }
 
+    /// Lets the barrier be reached once everything that is in the queue, or in the hands of the
+    /// dispatcher's thread, has been handled.
+    pub(crate) fn put_barrier(&self, barrier: &Arc<Barrier>) {
+        let mut state = self.state.lock();
+        // A thread that waits for messages has handled all that it took.
+        let idle = state.waiting > 0 && state.items.is_empty();
+        if !idle && !state.delivered {
+            let at = state.taken + state.items.len() as u64;
+            state.barriers.push_back((at, Arc::clone(barrier)));
+            return;
+        }
+        drop(state);
+        barrier.arrive();
+    }
+
+    /// Hangs a bell here in place of the one there was; it rings if there is something to take.
+    pub(crate) fn attach(&self, bell: Option<Arc<dyn Bell>>) {
+        let mut state = self.state.lock();
+        state.bell = bell;
+        ring(state);
+    }
+
     /// Ends the queue; what is thrown away is returned.
     #[must_use]
-    pub(crate) fn end(&self, end: End, rest: Rest) -> VecDeque<T> {
+    pub(crate) fn end(&self, end: EndReason, rest: Rest) -> VecDeque<T> {
         let dropped = {
             let mut state = self.state.lock();
             let first = state.end.is_none();
             state.end.get_or_insert(end);
-            match rest {
+            let dropped = match rest {
                 Rest::Keep { until } => {
                     state.end_at = if first { until } else { state.end_at.min(until) };
                     VecDeque::new()
@@ -179,9 +243,12 @@ impl<T> Mailbox<T> {
                     self.cut_short.store(true, Ordering::Release);
                     // What is on its way is refused from here on: the end is reached now.
                     state.end_at = 0;
+                    state.taken += state.items.len() as u64;
                     std::mem::take(&mut state.items)
                 }
-            }
+            };
+            ring(state);
+            dropped
         };
         self.arrived.notify_all();
         dropped
@@ -190,13 +257,20 @@ impl<T> Mailbox<T> {
     /// The server refused the subscription: the next call of `pop` that finds nothing says so,
     /// once.
     pub(crate) fn refuse(&self, error: ServerError) {
-        self.state.lock().refused = Some(error);
+        let mut state = self.state.lock();
+        state.refused = Some(error);
+        ring(state);
         self.arrived.notify_all();
     }
 
     /// The dispatcher's thread is done with this queue.
     pub(crate) fn mark_delivered(&self) {
-        self.state.lock().delivered = true;
+        let left = {
+            let mut state = self.state.lock();
+            state.delivered = true;
+            std::mem::take(&mut state.barriers)
+        };
+        left.iter().for_each(|(_, barrier)| barrier.arrive());
         self.arrived.notify_all();
     }
 
@@ -215,8 +289,17 @@ impl<T> Mailbox<T> {
     }
 
     /// Why the queue ended, if it has.
-    pub(crate) fn ended(&self) -> Option<End> {
+    pub(crate) fn ended(&self) -> Option<EndReason> {
         self.state.lock().end.clone()
+    }
+}
+
+/// Lets go of a queue, then rings its bell if there is something to take.
+fn ring<T>(state: MutexGuard<'_, State<T>>) {
+    let bell = state.bell();
+    drop(state);
+    if let Some(bell) = bell {
+        bell.ring();
     }
 }
 
@@ -237,7 +320,7 @@ mod tests {
     fn messages_come_out_in_order_and_stay_readable_after_a_keeping_end() {
         let mailbox = Mailbox::new();
         assert!(mailbox.push_all(&mut vec![1, 2]));
-        assert!(mailbox.end(End::Drained, Rest::Keep { until: 3 }).is_empty());
+        assert!(mailbox.end(EndReason::Drained, Rest::Keep { until: 3 }).is_empty());
         assert_eq!(mailbox.pop(None).expect("first"), 1);
         assert_eq!(mailbox.try_pop().expect("second"), 2);
         assert!(matches!(mailbox.try_pop(), Err(Empty::Timeout)), "one is on its way");
@@ -245,15 +328,15 @@ mod tests {
         let mut late = vec![4];
         assert!(!mailbox.push_all(&mut late) && late == [4]);
         assert_eq!(mailbox.try_pop().expect("third"), 3);
-        assert!(matches!(mailbox.pop(None), Err(Empty::Ended(End::Drained))));
+        assert!(matches!(mailbox.pop(None), Err(Empty::Ended(EndReason::Drained))));
     }
 
     #[test]
     fn unsubscribing_ends_a_queue_that_still_waited_for_its_last_messages() {
         let mailbox = Mailbox::new();
-        let _ = mailbox.end(End::Completed, Rest::Keep { until: 2 });
+        let _ = mailbox.end(EndReason::Completed, Rest::Keep { until: 2 });
         assert!(mailbox.push_all(&mut vec![1]));
-        assert_eq!(mailbox.end(End::Unsubscribed, Rest::Drop), [1]);
+        assert_eq!(mailbox.end(EndReason::Unsubscribed, Rest::Drop), [1]);
         assert!(!mailbox.push_all(&mut vec![2]));
         assert!(matches!(mailbox.try_pop(), Err(Empty::Ended(_))));
     }
@@ -271,7 +354,7 @@ mod tests {
         while mailbox.state.lock().waiting < 2 {
             std::thread::yield_now();
         }
-        let _ = mailbox.end(End::Completed, Rest::Keep { until: 1 });
+        let _ = mailbox.end(EndReason::Completed, Rest::Keep { until: 1 });
         assert!(mailbox.push_all(&mut vec![1]));
         let outcomes: Vec<_> = waiters.into_iter().map(|w| w.join().expect("no panic")).collect();
         assert!(outcomes.iter().any(|outcome| matches!(outcome, Ok(1))));
@@ -283,9 +366,62 @@ mod tests {
     fn an_end_that_does_not_keep_gives_back_what_waited() {
         let mailbox = Mailbox::new();
         assert!(mailbox.push_all(&mut vec![1, 2]));
-        assert_eq!(mailbox.end(End::Unsubscribed, Rest::Drop), [1, 2]);
+        assert_eq!(mailbox.end(EndReason::Unsubscribed, Rest::Drop), [1, 2]);
         assert!(mailbox.is_cut_short());
         assert!(!mailbox.take_all(&mut VecDeque::new()));
+    }
+
+    #[test]
+    fn a_barrier_is_reached_when_what_was_there_has_been_handled() {
+        let mailbox = Mailbox::new();
+        let barrier = Arc::new(Barrier::new(1));
+        let reached = |barrier: &Barrier| barrier.wait(Instant::now()) == Some(true);
+        assert!(mailbox.push_all(&mut vec![1, 2]));
+        mailbox.put_barrier(&barrier);
+        assert!(mailbox.push_all(&mut vec![3]));
+        let mut batch = VecDeque::new();
+        assert!(mailbox.take_all(&mut batch));
+        assert_eq!(batch.drain(..).collect::<Vec<_>>(), [1, 2], "no further than the barrier");
+        assert!(!reached(&barrier), "the two are in hand");
+        assert!(mailbox.take_all(&mut batch));
+        assert!(reached(&barrier));
+        assert_eq!(batch, [3]);
+        let second = Arc::new(Barrier::new(1));
+        mailbox.put_barrier(&second);
+        assert!(!reached(&second), "the third is in hand");
+        mailbox.mark_delivered();
+        assert!(reached(&second), "the thread is done");
+        let third = Arc::new(Barrier::new(1));
+        mailbox.put_barrier(&third);
+        assert!(reached(&third));
+    }
+
+    #[test]
+    fn a_bell_rings_as_long_as_there_is_something_to_take() {
+        #[derive(Debug, Default)]
+        struct Count(std::sync::atomic::AtomicU64);
+        impl Bell for Count {
+            fn ring(&self) {
+                self.0.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+        let mailbox = Mailbox::new();
+        let count = Arc::new(Count::default());
+        assert!(mailbox.push_all(&mut vec![1, 2]));
+        let rings = || count.0.swap(0, Ordering::SeqCst);
+        mailbox.attach(Some(Arc::<Count>::clone(&count)));
+        assert_eq!(rings(), 1, "there is something already");
+        assert_eq!(mailbox.try_pop().expect("first"), 1);
+        assert_eq!(rings(), 1, "one is left");
+        assert_eq!(mailbox.try_pop().expect("second"), 2);
+        assert_eq!(rings(), 0);
+        assert!(mailbox.push_all(&mut vec![3, 4, 5]));
+        assert_eq!(rings(), 1, "once for a batch");
+        assert_eq!(mailbox.pop(None).expect("third"), 3);
+        assert_eq!(rings(), 1, "waiting for it is another way to take one");
+        mailbox.attach(None);
+        let _ = mailbox.end(EndReason::Drained, Rest::Keep { until: 0 });
+        assert_eq!(rings(), 0, "it was taken off");
     }
 
     #[test]
@@ -306,10 +442,10 @@ mod tests {
                 std::thread::Builder::new().spawn(move || mailbox.pop(Some(far))).expect("a thread")
             })
             .collect();
-        let _ = mailbox.end(End::Unsubscribed, Rest::Drop);
+        let _ = mailbox.end(EndReason::Unsubscribed, Rest::Drop);
         for waiter in waiters {
             let result = waiter.join().expect("no panic");
-            assert!(matches!(result, Err(Empty::Ended(End::Unsubscribed))));
+            assert!(matches!(result, Err(Empty::Ended(EndReason::Unsubscribed))));
         }
     }
 }

@@ -17,11 +17,13 @@ mod requests;
 mod router;
 mod subscriber;
 
-pub(crate) use consumer::End;
-pub use consumer::{Consumer, ConsumerStatus, ConsumerView, PendingLimits};
+pub(crate) use consumer::sealed::Sealed as SealedConsumer;
+pub use consumer::{
+    Consumer, ConsumerStatus, ConsumerView, EndReason, PendingLimits, SubscriptionEnd,
+};
 pub(crate) use delivery::deliver;
 pub(crate) use mailbox::{Empty, Rest};
 pub(crate) use registry::Registry;
-pub(crate) use requests::{Requests, Slot};
+pub(crate) use requests::{Answered, Mark, Requests, Slot};
 pub(crate) use router::{Routed, Router};
 pub(crate) use subscriber::{Inbox, Item, Subscriber, Target, end_inbox};

@@ -10,7 +10,7 @@
 
 use std::collections::BTreeMap;
 
-use super::consumer::{ConsumerStatus, End};
+use super::consumer::{ConsumerStatus, EndReason};
 use super::subscriber::Subscriber;
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::{encode_subscribe, encode_unsubscribe};
@@ -34,7 +34,7 @@ struct State {
     announced: bool,
     /// The connection drains: nothing new is let in.
     draining: bool,
-    ended: Option<End>,
+    ended: Option<EndReason>,
 }
 
 impl Registry {
@@ -168,7 +168,7 @@ impl Registry {
     }
 
     /// Takes all out, and lets no more in.
-    pub(crate) fn end_all(&self, end: End) -> Vec<Arc<Subscriber>> {
+    pub(crate) fn end_all(&self, end: EndReason) -> Vec<Arc<Subscriber>> {
         let mut state = self.state.lock();
         state.announced = false;
         state.ended.get_or_insert(end);
@@ -278,7 +278,7 @@ mod tests {
     fn nothing_is_let_in_after_the_end() {
         let registry = Registry::new();
         add(&registry, "a", &mut Vec::new());
-        assert_eq!(registry.end_all(End::Closed(None)).len(), 1);
+        assert_eq!(registry.end_all(EndReason::Closed(None)).len(), 1);
         let make = |_| panic!("nothing is made");
         assert!(registry.insert(make, |_| (), |_| ()).expect_err("closed").is_closed());
     }

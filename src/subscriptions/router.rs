@@ -7,6 +7,7 @@
 //! `flush` must be called before the reader waits for more bytes.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 
 use super::registry::Registry;
 use super::subscriber::{Admission, Inbox, Item, Subscriber, Target, deposit};
@@ -37,12 +38,34 @@ pub(crate) enum Routed {
 #[derive(Debug)]
 pub(crate) struct Router {
     version: u64,
-    routes: HashMap<u64, Route>,
+    routes: HashMap<u64, Route, BuildHasherDefault<SidHasher>>,
     stages: Vec<Stage>,
     /// The stage of each mailbox, by the mailbox's address.
     by_mailbox: HashMap<usize, usize>,
     /// The stages that hold messages.
     filled: Vec<usize>,
+}
+
+/// Spreads sids, which this client gives out in order: a server that sends others finds no route,
+/// so none of its choosing is ever a key.
+#[derive(Debug, Default)]
+struct SidHasher(u64);
+
+impl Hasher for SidHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, sid: u64) {
+        // An odd factor near the golden ratio of 2^64; its high bits go where tables look first.
+        self.0 = (self.0 ^ sid).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 #[derive(Debug)]
@@ -72,7 +95,7 @@ impl Router {
     pub(crate) fn new() -> Self {
         Self {
             version: 0,
-            routes: HashMap::new(),
+            routes: HashMap::default(),
             stages: Vec::new(),
             by_mailbox: HashMap::new(),
             filled: Vec::new(),

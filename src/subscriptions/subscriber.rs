@@ -10,8 +10,10 @@
 //! notices of two episodes never change places; a first drop while `RECOVERING` stays untold.
 
 use std::fmt;
+use std::sync::OnceLock;
 
-use super::consumer::{Consumer, ConsumerStatus, End, PendingLimits};
+use super::consumer::sealed::Sealed as SealedConsumer;
+use super::consumer::{Consumer, ConsumerStatus, EndReason, PendingLimits};
 use super::mailbox::{Mailbox, Rest};
 use crate::protocol::Message;
 use crate::sync::Arc;
@@ -36,7 +38,7 @@ pub(super) fn deposit(inbox: &Inbox, items: &mut Vec<Item>) {
 }
 
 /// Ends a queue; `rest` says what becomes of what is there.
-pub(crate) fn end_inbox(inbox: &Inbox, end: End, rest: Rest) {
+pub(crate) fn end_inbox(inbox: &Inbox, end: EndReason, rest: Rest) {
     release(inbox.end(end, rest));
 }
 
@@ -105,6 +107,13 @@ pub(crate) struct Subscriber {
     state: AtomicU8,
     /// What waits is thrown away: the program unsubscribed.
     discarding: AtomicBool,
+    /// A handler of it runs. Set before `discarding` and `state` are looked at, as these are set
+    /// before it is looked at, so that the end is seen by one side at least.
+    in_hand: AtomicBool,
+    /// Why it ends; the first reason counts.
+    reason: OnceLock<EndReason>,
+    /// Its end has been told: nothing of it is handled any more.
+    finished: AtomicBool,
 }
 
 impl Subscriber {
@@ -133,6 +142,9 @@ impl Subscriber {
             slow: AtomicU8::new(QUICK),
             state: AtomicU8::new(ACTIVE),
             discarding: AtomicBool::new(false),
+            in_hand: AtomicBool::new(false),
+            reason: OnceLock::new(),
+            finished: AtomicBool::new(false),
         }
     }
 
@@ -272,8 +284,51 @@ impl Subscriber {
         self.discarding.store(true, Ordering::SeqCst);
     }
 
-    pub(crate) fn is_discarding(&self) -> bool {
-        self.discarding.load(Ordering::SeqCst)
+    /// The handler's thread takes a message of it in hand, and says whether it is to be handled.
+    #[must_use]
+    pub(super) fn take_in_hand(&self) -> bool {
+        self.in_hand.store(true, Ordering::SeqCst);
+        !self.discarding.load(Ordering::SeqCst) && !self.is_finished()
+    }
+
+    /// The handler has returned. Returns whether the subscription has ended meanwhile: the caller
+    /// then sees whether that was its last message.
+    #[must_use]
+    pub(super) fn put_down(&self) -> bool {
+        self.in_hand.store(false, Ordering::SeqCst);
+        self.status() == ConsumerStatus::Ended
+    }
+
+    /// Says why it ends; the first reason counts.
+    pub(crate) fn ends_by(&self, reason: EndReason) {
+        let _ = self.reason.set(reason);
+    }
+
+    pub(crate) fn reason(&self) -> Option<&EndReason> {
+        self.reason.get()
+    }
+
+    /// Whether it has ended and the last of its messages has been handled. One that is read by the
+    /// program is over as soon as nothing more comes: nobody knows when, or if, it is read.
+    pub(crate) fn is_over(&self) -> bool {
+        let handled = || match &self.target {
+            Target::Dispatch(_) => {
+                !self.in_hand.load(Ordering::SeqCst)
+                    && (self.discarding.load(Ordering::SeqCst)
+                        || self.pending_messages.load(Ordering::SeqCst) == 0)
+            }
+            Target::Pull(_) | Target::Requests => true,
+        };
+        self.status() == ConsumerStatus::Ended && handled()
+    }
+
+    pub(crate) fn is_finished(&self) -> bool {
+        self.finished.load(Ordering::SeqCst)
+    }
+
+    /// Its end is told now. Returns whether that is the first time.
+    pub(crate) fn finish(&self) -> bool {
+        !self.finished.swap(true, Ordering::SeqCst)
     }
 
     pub(crate) fn status(&self) -> ConsumerStatus {
@@ -296,6 +351,8 @@ impl fmt::Debug for Subscriber {
             .finish_non_exhaustive()
     }
 }
+
+impl SealedConsumer for Subscriber {}
 
 impl Consumer for Subscriber {
     fn id(&self) -> u64 {

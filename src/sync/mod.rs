@@ -24,4 +24,7 @@ use plain as face;
 pub(crate) use std::sync::{Arc, Weak};
 
 pub(crate) use face::{JoinHandle, atomic, time};
-pub(crate) use ranked::{Condvar, Mutex, MutexGuard, Rank, assert_unlocked, current_owner, spawn};
+pub(crate) use ranked::{
+    Condvar, Mutex, MutexGuard, Rank, assert_unlocked, caught, current_owner, guarded,
+    is_essential, mark_essential, spawn,
+};

@@ -22,6 +22,7 @@ use std::time::Instant;
 loom::thread_local! {
     static HELD: Cell<u32> = Cell::new(0);
     static OWNER: Cell<u64> = Cell::new(0);
+    static ESSENTIAL: Cell<bool> = Cell::new(false);
 }
 
 pub(super) fn held() -> u32 {
@@ -38,6 +39,14 @@ pub(super) fn owner() -> u64 {
 
 pub(super) fn set_owner(owner: u64) {
     let _ = OWNER.try_with(|cell| cell.set(owner));
+}
+
+pub(super) fn essential() -> bool {
+    ESSENTIAL.try_with(Cell::get).unwrap_or(false)
+}
+
+pub(super) fn set_essential() {
+    let _ = ESSENTIAL.try_with(|cell| cell.set(true));
 }
 
 /// A lock with `parking_lot`'s signatures.

@@ -15,6 +15,8 @@ thread_local! {
     static HELD: Cell<u32> = const { Cell::new(0) };
     /// The connection that this thread belongs to, 0 for a thread of the program.
     static OWNER: Cell<u64> = const { Cell::new(0) };
+    /// Whether everything else of that connection waits for this thread.
+    static ESSENTIAL: Cell<bool> = const { Cell::new(false) };
 }
 
 /// The ranks that this thread holds; none for a thread that is ending, whose locals may be gone
@@ -33,6 +35,14 @@ pub(super) fn owner() -> u64 {
 
 pub(super) fn set_owner(owner: u64) {
     let _ = OWNER.try_with(|cell| cell.set(owner));
+}
+
+pub(super) fn essential() -> bool {
+    ESSENTIAL.try_with(Cell::get).unwrap_or(false)
+}
+
+pub(super) fn set_essential() {
+    let _ = ESSENTIAL.try_with(|cell| cell.set(true));
 }
 
 /// The system's monotonic clock. For `clock.rs`, which everybody else asks.

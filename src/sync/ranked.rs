@@ -9,6 +9,7 @@
 //! lock above it in that list is held, never the other way round.
 
 use std::ops::{Deref, DerefMut};
+use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use super::face;
@@ -20,6 +21,8 @@ pub(crate) enum Rank {
     /// A lock of the testing feature, above everything of the library.
     #[cfg_attr(not(feature = "testing"), allow(dead_code))]
     Outer,
+    /// The subscriptions of a set.
+    Set,
     /// The life of a connection: status, server, reason of the end.
     Life,
     /// The subscription that replies come to.
@@ -34,8 +37,13 @@ pub(crate) enum Rank {
     Outcome,
     /// Messages that wait for a consumer.
     Mailbox,
+    /// Closures that wait for the end of a subscription.
+    Hooks,
     /// Events that wait for a listener.
     Events,
+    /// The TLS session of a stream: never held while the socket is read or written.
+    #[cfg_attr(not(feature = "tls"), allow(dead_code))]
+    Session,
     /// Host names that are being looked up.
     Lookups,
     /// A leaf: nothing is taken while it is held.
@@ -75,6 +83,24 @@ pub(crate) fn assert_unlocked(doing: &str) {
     }
 }
 
+/// Runs code of the program, with no lock held; false if it panicked.
+pub(crate) fn guarded(call: impl FnOnce()) -> bool {
+    caught(call).is_some()
+}
+
+/// Runs code of the program, with no lock held; none if it panicked. The payload of a panic is
+/// given up, because its own drop could panic again.
+pub(crate) fn caught<T>(call: impl FnOnce() -> T) -> Option<T> {
+    assert_unlocked("running code of the program");
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(value) => Some(value),
+        Err(payload) => {
+            std::mem::forget(payload);
+            None
+        }
+    }
+}
+
 /// A lock with its place in the order.
 pub(crate) struct Mutex<T> {
     rank: Rank,
@@ -91,6 +117,10 @@ impl<T> Mutex<T> {
         MutexGuard { inner: self.inner.lock(), _held: held }
     }
 }
+
+/// Code of the program never runs while one is held, so a panic of it leaves what it guards whole.
+impl<T> UnwindSafe for Mutex<T> {}
+impl<T> RefUnwindSafe for Mutex<T> {}
 
 impl<T> std::fmt::Debug for Mutex<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -117,6 +147,9 @@ impl<T> DerefMut for MutexGuard<'_, T> {
         &mut self.inner
     }
 }
+
+impl UnwindSafe for Condvar {}
+impl RefUnwindSafe for Condvar {}
 
 /// A condition variable; every wait but one has a deadline.
 #[derive(Debug, Default)]
@@ -175,6 +208,17 @@ pub(crate) fn current_owner() -> u64 {
     face::owner()
 }
 
+/// From now on this thread is one that its whole connection waits for.
+pub(crate) fn mark_essential() {
+    face::set_essential();
+}
+
+/// Whether this is a thread that its whole connection waits for: nothing may make it wait without a
+/// limit.
+pub(crate) fn is_essential() -> bool {
+    face::essential()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -188,7 +232,7 @@ mod tests {
             let _first = registry.lock();
             let _second = outbox.lock();
         }
-        let wrong = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let wrong = catch_unwind(AssertUnwindSafe(|| {
             let _first = outbox.lock();
             let _second = registry.lock();
         }));

@@ -138,6 +138,9 @@ mod tests {
             "connected lame draining closed",
             "attempt failed attempt connected closed",
             "attempt failed closed",
+            "attempt connected disconnected attempt reconnected resubscribed closed",
+            "attempt failed attempt failed attempt connected lame disconnected",
+            "connected draining disconnected closed",
             "connected disconnected attempt reconnected resubscribed lame stale disconnected",
             "connected forced disconnected attempt failed attempt reconnected resubscribed closed",
             "connected disconnected closed",
@@ -168,6 +171,10 @@ mod tests {
             "connected stale lame",
             "connected attempt",
             "attempt closed",
+            "attempt disconnected",
+            "attempt reconnected",
+            "attempt failed attempt connected resubscribed",
+            "attempt lame",
         ] {
             let fault = check(&life(text)).expect_err(text);
             assert!(fault.contains("out of place"), "{fault}");

@@ -25,6 +25,7 @@ use crate::sync::Arc;
 /// assert!(!permissions.allows("other"));
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[must_use = "permissions do nothing until a server gets them"]
 pub struct Permissions {
     allow: Vec<String>,
     deny: Vec<String>,

@@ -264,6 +264,25 @@ impl Recorder {
     /// # Errors
     ///
     /// The timeline, when `timeout` passes.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use nats_blocking::Options;
+    /// use nats_blocking::testing::{Happening, Recorder, Server, Timeline};
+    ///
+    /// let (server, recorder) = (Server::start()?, Recorder::new());
+    /// let options = Options::builder().server(server.url()).error_listener(recorder.clone());
+    /// let connection = options.connect()?;
+    /// server.send_error("One");
+    /// server.send_error("Two");
+    /// let said = |happening: &Happening| matches!(happening, Happening::ServerError(_));
+    /// recorder.wait_for(Duration::from_secs(10), said)?;
+    /// recorder.wait_for_count(Duration::from_secs(10), 2, said)?;
+    /// let timeline: Timeline = recorder.timeline("just to look");
+    /// assert_eq!(timeline.records().len(), 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn wait_for_count(
         &self,
         timeout: Duration,

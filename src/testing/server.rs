@@ -39,7 +39,21 @@ pub struct Server {
 }
 
 /// What a [`Server`] is told before it starts.
+///
+/// ```
+/// use nats_blocking::testing::{Permissions, Server, ServerBuilder};
+///
+/// let builder: ServerBuilder = Server::builder()
+///     .user("joe", "secret")
+///     .publish_permissions(Permissions::new().deny("admin.>"));
+/// let server = builder.start()?;
+/// let options = nats_blocking::Options::builder().server(server.url());
+/// let connection = options.user_and_password("joe", "secret").connect()?;
+/// assert!(server.wait_for_clients(1, std::time::Duration::from_secs(10)));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
+#[must_use = "a builder does nothing until it starts a server"]
 pub struct ServerBuilder {
     port: u16,
     settings: Settings,
@@ -104,6 +118,10 @@ impl Server {
 
     /// Waits until exactly `count` clients are logged in, or until the time-out. Returns whether
     /// they are.
+    ///
+    /// # Blocking
+    ///
+    /// Up to `timeout`.
     pub fn wait_for_clients(&self, count: usize, timeout: Duration) -> bool {
         self.broker.wait_for_clients(count, clock::after(timeout))
     }

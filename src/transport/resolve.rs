@@ -16,7 +16,7 @@ use crate::sync::{self, Arc, Mutex, Rank};
 /// Which addresses of a host name are tried.
 ///
 /// A server whose URL holds an address in place of a name is reached at that address in every mode.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum ResolveMode {
     /// All, IPv4 and IPv6, in the system's order; each gets an equal share of the time that is left

@@ -16,6 +16,7 @@ use crate::clock;
 use crate::error::Result;
 use crate::server_url::ServerUrl;
 use crate::sync::{Arc, Condvar, Mutex, Rank, assert_unlocked};
+use crate::trace::Trace;
 
 /// A connected byte stream.
 pub(crate) trait Stream: Send + Sync + fmt::Debug {
@@ -24,13 +25,26 @@ pub(crate) trait Stream: Send + Sync + fmt::Debug {
     /// `Interrupted`: the caller knows its own deadline and calls again. Only one thread reads.
     fn read(&self, buffer: &mut [u8], wait: Option<Duration>) -> io::Result<usize>;
 
-    /// Writes a first part of `bytes`, waiting up to a fraction of a second for room. The caller
-    /// loops and keeps the deadline: a wait that ran out is `WouldBlock` or `TimedOut`.
+    /// Takes a first part of `bytes`, waiting up to a fraction of a second for room. The caller
+    /// loops and keeps the deadline: a wait that ran out is `WouldBlock` or `TimedOut`. Only one
+    /// thread writes.
     fn write(&self, bytes: &[u8]) -> io::Result<usize>;
 
-    /// Writes what fits without waiting; `Ok(0)` is "no room", also where the platform cannot do
+    /// Takes what fits without waiting; `Ok(0)` is "no room", also where the platform cannot do
     /// it.
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize>;
+
+    /// Whether the stream has taken bytes, or has some of its own, that the kernel does not have
+    /// yet. Each write goes on with them first, also one of nothing.
+    fn holds_back(&self) -> bool {
+        false
+    }
+
+    /// Whether reading has produced something to write since this was last asked: the reading
+    /// thread, which never writes, then has it written.
+    fn asks_for_write(&self) -> bool {
+        false
+    }
 
     /// Ends writing: the other side reads what was written, then the end. It then closes, which
     /// ends reading; `shutdown` at once could make the kernel throw away what it still holds.
@@ -47,13 +61,14 @@ pub(crate) trait Stream: Send + Sync + fmt::Debug {
 }
 
 /// Makes streams.
-pub(crate) trait Connector: Send + Sync + fmt::Debug {
+pub(crate) trait Dial: Send + Sync + fmt::Debug {
     /// Connects to the server before the deadline, or until cancelled. Called on the reader thread.
     fn connect(
         &self,
         url: &ServerUrl,
         deadline: Instant,
         cancel: &Arc<Cancel>,
+        trace: &Trace<'_>,
     ) -> Result<Arc<dyn Stream>>;
 }
 
@@ -143,5 +158,15 @@ impl Cancel {
             // Polling begins fast, for peers on the same machine, and backs off.
             poll = poll.map(|poll| (poll * 2).min(Duration::from_millis(10)));
         }
+    }
+}
+
+/// Whether a read or write only ran out of its time slice, or met a signal. On Unix `TimedOut` is
+/// the kernel giving the connection up, elsewhere it is the time slice.
+pub(crate) fn is_wait(error: &io::Error) -> bool {
+    match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => true,
+        io::ErrorKind::TimedOut => cfg!(not(unix)),
+        _ => false,
     }
 }

@@ -13,11 +13,12 @@ use std::time::{Duration, Instant};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 
 use super::resolve::{Resolution, ResolveMode};
-use super::stream::{Cancel, Cancelled, Connector, Stream};
+use super::stream::{Cancel, Cancelled, Dial, Stream};
 use crate::clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::server_url::ServerUrl;
 use crate::sync::{Arc, assert_unlocked};
+use crate::trace::{Trace, TraceStepKind};
 
 /// How long the kernel lets one write wait before the caller looks at its own clock.
 const WRITE_SLICE: Duration = Duration::from_millis(250);
@@ -115,11 +116,15 @@ impl TcpConnector {
         url: &ServerUrl,
         deadline: Instant,
         cancel: &Arc<Cancel>,
+        trace: &Trace<'_>,
     ) -> Result<Vec<SocketAddr>> {
         let (host, mode) = (url.host(), self.options.resolve_mode);
         let (mut addresses, is_name) = match url.ip() {
             Some(ip) => (vec![SocketAddr::new(ip, url.port())], false),
-            None => (self.resolution.addresses(host, url.port(), deadline, cancel)?, true),
+            None => {
+                trace.step(|| TraceStepKind::Resolving { host: host.to_owned() });
+                (self.resolution.addresses(host, url.port(), deadline, cancel)?, true)
+            }
         };
         if is_name && !mode.keep_family(&mut addresses) {
             let text = format!("'{host}' has no address that the resolve mode {mode:?} allows");
@@ -135,6 +140,9 @@ impl TcpConnector {
         }
         if is_name && mode == ResolveMode::First {
             addresses.truncate(1);
+        }
+        if is_name {
+            trace.step(|| TraceStepKind::Resolved { addresses: addresses.clone() });
         }
         Ok(addresses)
     }
@@ -156,24 +164,33 @@ fn keepalive(time: Duration) -> TcpKeepalive {
     keepalive
 }
 
-impl Connector for TcpConnector {
+impl Dial for TcpConnector {
     fn connect(
         &self,
         url: &ServerUrl,
         deadline: Instant,
         cancel: &Arc<Cancel>,
+        trace: &Trace<'_>,
     ) -> Result<Arc<dyn Stream>> {
         assert_unlocked("connecting");
-        let addresses = self.addresses(url, deadline, cancel)?;
+        let addresses = self.addresses(url, deadline, cancel, trace)?;
         let mut last = None;
         let count = addresses.len();
         for (index, address) in addresses.into_iter().enumerate() {
             let left = deadline.saturating_duration_since(clock::now());
             let share = left / u32::try_from(count - index).unwrap_or(u32::MAX);
+            trace.step(|| TraceStepKind::Connecting { address });
             match self.open(address, clock::now() + share, cancel) {
-                Ok(stream) => return Ok(Arc::new(stream)),
+                Ok(stream) => {
+                    let (local, peer) = (stream.local_addr(), stream.peer_addr());
+                    trace.step(|| TraceStepKind::Connected { local, peer });
+                    return Ok(Arc::new(stream));
+                }
                 Err(error) if error.is_closed() => return Err(error),
-                Err(error) => last = Some(error),
+                Err(error) => {
+                    trace.step(|| TraceStepKind::AddressFailed { address, cause: error.clone() });
+                    last = Some(error);
+                }
             }
         }
         Err(last.unwrap_or_else(|| {
@@ -219,7 +236,10 @@ impl Stream for TcpStream {
     fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         assert_unlocked("writing to a socket");
         let part = bytes.get(..WRITE_MOST).unwrap_or(bytes);
-        self.socket.send_with_flags(part, NO_SIGNAL)
+        match self.socket.send_with_flags(part, NO_SIGNAL) {
+            Ok(0) if !part.is_empty() => Err(io::ErrorKind::WriteZero.into()),
+            outcome => outcome,
+        }
     }
 
     fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
@@ -293,8 +313,9 @@ mod tests {
         let text = listener.local_addr().expect("address").to_string();
         let url = ServerUrl::parse(&text).expect("url");
         let deadline = Instant::now() + Duration::from_secs(10);
-        let stream =
-            connector().connect(&url, deadline, &Arc::new(Cancel::new())).expect("a stream");
+        let stream = connector()
+            .connect(&url, deadline, &Arc::new(Cancel::new()), &Trace::off())
+            .expect("a stream");
         let (_peer, _) = listener.accept().expect("the other end");
         assert_eq!(stream.peer_addr().map(|a| a.to_string()), Some(text));
         let reading = Arc::clone(&stream);
@@ -365,7 +386,7 @@ mod tests {
         let connector = TcpConnector::new(options, resolution);
         let url = ServerUrl::parse(url).expect("url");
         let deadline = Instant::now() + Duration::from_secs(10);
-        let found = connector.addresses(&url, deadline, &Arc::new(Cancel::new()))?;
+        let found = connector.addresses(&url, deadline, &Arc::new(Cancel::new()), &Trace::off())?;
         Ok(found.iter().map(|address| address.ip().to_string()).collect())
     }
 
@@ -428,7 +449,7 @@ mod tests {
         let connector = TcpConnector::new(TcpOptions::default(), resolution);
         let url = ServerUrl::parse(&format!("both:{port}")).expect("url");
         let deadline = Instant::now() + Duration::from_secs(10);
-        let stream = connector.connect(&url, deadline, &Arc::new(Cancel::new()));
+        let stream = connector.connect(&url, deadline, &Arc::new(Cancel::new()), &Trace::off());
         let peer = stream.expect("the second address").peer_addr().expect("a peer");
         assert!(peer.ip().is_loopback() && peer.port() == port);
     }
@@ -439,7 +460,7 @@ mod tests {
         let text = listener.local_addr().expect("address").to_string();
         let url = ServerUrl::parse(&text).expect("url");
         let deadline = Instant::now() + Duration::from_secs(10);
-        let stream = connector().connect(&url, deadline, &Arc::new(Cancel::new()));
+        let stream = connector().connect(&url, deadline, &Arc::new(Cancel::new()), &Trace::off());
         let peer = stream.expect("a stream").peer_addr().map(|peer| peer.to_string());
         assert_eq!(peer, Some(text));
     }
@@ -451,8 +472,9 @@ mod tests {
         drop(listener);
         let url = ServerUrl::parse(&text).expect("url");
         let deadline = Instant::now() + Duration::from_secs(10);
-        let error =
-            connector().connect(&url, deadline, &Arc::new(Cancel::new())).expect_err("refused");
+        let error = connector()
+            .connect(&url, deadline, &Arc::new(Cancel::new()), &Trace::off())
+            .expect_err("refused");
         assert_eq!(error.kind(), ErrorKind::Io);
         assert!(error.to_string().contains(&text), "{error}");
     }

@@ -4,10 +4,10 @@
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
-use nats_blocking::testing::{Happening, Recorder, Server};
+use nats_blocking::testing::{Recorder, Server};
 use nats_blocking::{
     Connection, ConnectionEvent, ConnectionEventKind as Kind, ConnectionListener, ConnectionStatus,
-    ErrorKind, ErrorListener, ErrorNotice, ListenerId, Notice, ServerError, Subscription,
+    ErrorKind, ErrorNotice, ListenerId, Notice, Options, ReadOperation, Subscription,
 };
 
 use crate::embedded::{LONG, Scene, event, name, names, quick, recorded};
@@ -16,8 +16,6 @@ use crate::support::watchdog::within;
 
 /// A limit for what must not hang, well above the deadlines inside it.
 const MUST_END: Duration = Duration::from_secs(120);
-
-type Heard = Arc<Mutex<Vec<String>>>;
 
 /// Stands in the way of every later call until its gate opens.
 struct Blocker {
@@ -79,42 +77,6 @@ fn a_listener_that_blocks_holds_up_neither_reading_nor_writing_nor_reconnecting(
     let said: u64 = recorder.events().iter().map(ConnectionEvent::skipped).sum();
     assert_eq!(said, statistics.skipped(), "{statistics:?}");
     assert!(said > errors - 1024, "{statistics:?}");
-}
-
-#[test]
-fn a_listener_that_panics_is_reported_once_and_the_others_are_still_called() {
-    struct Panics;
-    impl ConnectionListener for Panics {
-        fn connection_event(&self, _: &Connection, event: &ConnectionEvent) {
-            panic!("on purpose, at {event}");
-        }
-    }
-    impl ErrorListener for Panics {
-        fn error_occurred(&self, _: &Connection, _: &ServerError) {
-            panic!("on purpose");
-        }
-    }
-    let server = Server::start().unwrap();
-    let recorder = Recorder::new();
-    let options = quick(&server.url()).connection_listener(Panics).error_listener(Panics);
-    let connection = recorded(options, &recorder).connect().unwrap();
-    for loss in 1..=3 {
-        server.drop_clients();
-        event(&recorder, "Resubscribed", loss);
-    }
-    server.send_error("odd");
-    let is_panic = |happening: &Happening| {
-        matches!(happening, Happening::Exception(error)
-        if error.kind() == ErrorKind::UserPanic)
-    };
-    // One report for each of the two listeners.
-    recorder.wait_for_count(LONG, 2, is_panic).unwrap();
-    connection.close();
-    connection.wait_closed(LONG).unwrap();
-    recorder.check().unwrap();
-    assert_eq!(recorder.count(is_panic), 2);
-    let events = names(&recorder).len() as u64;
-    assert_eq!(connection.statistics().panics(), events + 1);
 }
 
 #[test]
@@ -383,26 +345,36 @@ fn a_listener_that_holds_the_last_handle_keeps_the_connection_and_ends_it() {
 }
 
 #[test]
-fn dropping_the_last_handle_still_delivers_closed() {
-    let server = Server::start().unwrap();
-    let recorder = Recorder::new();
-    let clones: Heard = Heard::default();
-    let wrote = clones.clone();
-    let options = recorded(quick(&server.url()), &recorder).on_closed(move |connection, _| {
-        let clone = connection.clone();
-        let refused = clone.publish("a", "").unwrap_err();
-        assert!(connection.downgrade().upgrade().is_none());
-        wrote.lock().unwrap().push(format!("{:?} {}", refused.kind(), clone.status()));
-    });
-    let connection = options.connect().unwrap();
-    let events = connection.events();
-    drop(connection);
-    event(&recorder, "Closed", 1);
-    assert_eq!(
-        events.last().map(|notice| matches!(&notice, Notice::Event(event)
-        if matches!(event.kind(), Kind::Closed { cause: None }))),
-        Some(true)
-    );
-    recorder.check().unwrap();
-    assert_eq!(clones.lock().unwrap().as_slice(), ["Closed closed"]);
+fn a_read_listener_may_close_the_connection_or_drop_its_last_handle() {
+    for way in ["close", "drop"] {
+        within(MUST_END, way, move || {
+            let last: Arc<Mutex<Option<Connection>>> = Arc::default();
+            let handle = Arc::clone(&last);
+            let on_ping = move |operation: &ReadOperation<'_>| {
+                if operation.name() != "PING" {
+                    return;
+                }
+                let Some(connection) = handle.lock().unwrap().take() else { return };
+                if way == "close" {
+                    connection.close();
+                }
+            };
+            let (server, recorder) = (Server::start().unwrap(), Recorder::new());
+            let connection = Options::builder()
+                .server(server.url())
+                .connection_listener(recorder.clone())
+                .on_read(on_ping)
+                .connect()
+                .unwrap();
+            connection.publish("a", "before").unwrap();
+            connection.flush().unwrap();
+            let weak = connection.downgrade();
+            *last.lock().unwrap() = Some(connection);
+            server.ping_clients();
+            event(&recorder, "Closed", 1);
+            assert!(weak.upgrade().is_none());
+            recorder.check().unwrap();
+            assert!(server.wait_for_clients(0, LONG));
+        });
+    }
 }

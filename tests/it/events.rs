@@ -5,7 +5,7 @@
 use std::time::{Duration, SystemTime};
 
 use nats_blocking::testing::{Happening, Recorder, Server};
-use nats_blocking::{ConnectionEventKind as Kind, ConnectionStatus, ErrorKind, ServerErrorKind};
+use nats_blocking::{ConnectionEventKind as Kind, ConnectionStatus, ErrorKind};
 
 use crate::embedded::{LONG, Scene, event, names, quick, recorded};
 
@@ -24,16 +24,6 @@ fn refusing() -> Server {
     let server = Server::start().unwrap();
     server.refuse_connections(true).unwrap();
     server
-}
-
-#[test]
-fn the_programs_own_close_is_closed_alone() {
-    let scene = Scene::new();
-    assert_eq!(scene.end(), ["Connected", "Closed"]);
-    assert!(matches!(scene.event("Closed", 1), Kind::Closed { cause: None }));
-    assert_eq!(scene.recorder.count(is_exception), 0);
-    assert!(scene.connection.wait_closed(LONG).unwrap().is_none());
-    assert!(scene.connection.last_error().is_none());
 }
 
 #[test]
@@ -103,42 +93,6 @@ fn a_loss_and_the_way_back_carry_their_data() {
     scene.end();
     let statistics = scene.connection.statistics();
     assert_eq!((statistics.disconnects(), statistics.reconnects()), (1, 1));
-}
-
-#[test]
-fn what_the_server_said_is_the_cause_and_is_told_before_the_loss() {
-    let texts = [
-        ("Stale Connection", ServerErrorKind::StaleConnection),
-        ("maximum connections exceeded", ServerErrorKind::MaximumConnections),
-        ("User Authentication Expired", ServerErrorKind::UserAuthenticationExpired),
-        ("Authorization Violation", ServerErrorKind::AuthorizationViolation),
-        ("Slow Consumer", ServerErrorKind::SlowConsumer),
-        ("Parser Error", ServerErrorKind::ParserError),
-        ("nobody ever said this", ServerErrorKind::Other),
-    ];
-    let scene = Scene::new();
-    for (index, (text, kind)) in texts.iter().enumerate() {
-        let count = index + 1;
-        scene.server.send_error_and_close(text);
-        let lost = scene.event("Disconnected", count);
-        let Kind::Disconnected { cause } = lost else { panic!("{lost:?}") };
-        let said = cause.server_error().unwrap_or_else(|| panic!("{text}: {cause:?}"));
-        assert_eq!((said.text(), said.kind()), (*text, kind));
-        scene.event("Resubscribed", count);
-    }
-    let records = scene.recorder.records();
-    for (index, record) in records.iter().enumerate() {
-        if let Some(Kind::Disconnected { cause }) = record.happening().event_kind() {
-            let Happening::ServerError(said) = records[index - 1].happening() else {
-                panic!("{}", scene.recorder.timeline("nothing was said before the loss"))
-            };
-            assert_eq!(Some(said), cause.server_error());
-        }
-    }
-    // What the server said is no failure of the library.
-    assert_eq!(scene.recorder.count(is_exception), 0);
-    assert_eq!(scene.recorder.count(is_server_error), texts.len());
-    assert_eq!(scene.end().iter().filter(|name| **name == "Disconnected").count(), texts.len());
 }
 
 #[test]
@@ -277,24 +231,6 @@ fn discovered_servers_are_told_with_what_came_and_what_went() {
 }
 
 #[test]
-fn servers_known_from_the_first_info_are_told_after_connected() {
-    let server = Server::start().unwrap();
-    server.announce_servers(&["127.0.0.1:1"]);
-    let recorder = Recorder::new();
-    let connection = recorded(quick(&server.url()), &recorder).connect().unwrap();
-    event(&recorder, "DiscoveredServers", 1);
-    connection.close();
-    assert_eq!(names(&recorder), ["Connected", "DiscoveredServers", "Closed"]);
-
-    let recorder = Recorder::new();
-    let options = quick(&server.url()).ignore_discovered_servers();
-    let connection = recorded(options, &recorder).connect().unwrap();
-    connection.flush().unwrap();
-    connection.close();
-    assert_eq!(names(&recorder), ["Connected", "Closed"]);
-}
-
-#[test]
 fn a_server_that_refuses_us_twice_is_given_up_and_the_refusal_is_the_cause() {
     let scene = Scene::new();
     scene.server.require_user("ann", "other");
@@ -307,79 +243,6 @@ fn a_server_that_refuses_us_twice_is_given_up_and_the_refusal_is_the_cause() {
     assert_eq!(names.iter().filter(|name| **name == "ReconnectFailed").count(), 2);
     let ended = scene.connection.publish("a", "").unwrap_err();
     assert_eq!(ended.kind(), ErrorKind::Closed);
-}
-
-#[test]
-fn only_the_server_that_refuses_us_is_given_up() {
-    let (refuser, other) = (Server::start().unwrap(), Server::start().unwrap());
-    let recorder = Recorder::new();
-    let options = quick(&refuser.url()).server(other.url()).no_randomize();
-    let connection = recorded(options, &recorder).connect().unwrap();
-    assert_eq!(connection.connected_url(), Some(refuser.url()));
-    refuser.require_token("unknown");
-    other.refuse_connections(true).unwrap();
-    refuser.drop_clients();
-    recorder.wait_for_count(LONG, 2, is_server_error).unwrap();
-    let is_failed = |happening: &Happening| {
-        matches!(happening.event_kind(), Some(Kind::ReconnectFailed { .. }))
-    };
-    // The attempt after the second refusal comes when the pool has been changed.
-    let failed = recorder.count(is_failed);
-    recorder.wait_for_count(LONG, failed + 2, is_failed).unwrap();
-    assert_eq!(connection.servers(), [other.url()]);
-    other.refuse_connections(false).unwrap();
-    event(&recorder, "Resubscribed", 1);
-    assert_eq!(connection.connected_url(), Some(other.url()));
-    connection.close();
-    recorder.check().unwrap();
-}
-
-#[test]
-fn an_option_keeps_trying_a_server_that_refuses_us() {
-    let scene = Scene::with(|options| options.ignore_authorization_abort());
-    scene.server.require_user("ann", "other");
-    scene.server.drop_clients();
-    scene.event("ReconnectFailed", 5);
-    scene.server.require_nothing();
-    scene.event("Resubscribed", 1);
-    scene.end();
-}
-
-#[test]
-fn the_number_of_reconnects_is_exact() {
-    for most in [1_u32, 2, 5] {
-        let scene = Scene::with(|options| options.max_reconnects(most));
-        scene.server.stop();
-        let Kind::Closed { cause: Some(cause) } = scene.event("Closed", 1) else { panic!() };
-        assert_eq!(cause.kind(), ErrorKind::Connect, "{cause:?}");
-        let names = scene.end();
-        let attempts = names.iter().filter(|name| **name == "Reconnecting").count();
-        assert_eq!(attempts, most as usize, "{names:?}");
-        assert!(scene.connection.wait_closed(LONG).unwrap().is_some());
-    }
-}
-
-#[test]
-fn without_reconnecting_the_first_loss_is_the_end() {
-    let scene = Scene::with(|options| options.no_reconnect());
-    scene.server.drop_clients();
-    let Kind::Closed { cause: Some(_) } = scene.event("Closed", 1) else { panic!() };
-    assert_eq!(scene.end(), ["Connected", "Disconnected", "Closed"]);
-
-    let scene = Scene::with(|options| options.no_reconnect());
-    scene.connection.force_reconnect().unwrap();
-    scene.event("Closed", 1);
-    assert_eq!(scene.end(), ["Connected", "ForcedReconnect", "Disconnected", "Closed"]);
-}
-
-#[test]
-fn the_first_attempt_after_a_loss_does_not_wait() {
-    let scene = Scene::with(|options| options.reconnect_wait(MINUTE).reconnect_jitter(MINUTE));
-    for loss in 1..=3 {
-        scene.server.drop_clients();
-        scene.event("Resubscribed", loss);
-    }
-    assert!(!scene.end().contains(&"ReconnectFailed"));
 }
 
 #[test]
@@ -419,14 +282,6 @@ fn waiting() -> Scene {
 }
 
 #[test]
-fn force_reconnect_cuts_the_wait_and_is_not_told() {
-    let scene = waiting();
-    scene.connection.force_reconnect().unwrap();
-    scene.event("Resubscribed", 1);
-    assert!(!scene.end().contains(&"ForcedReconnect"));
-}
-
-#[test]
 fn close_cuts_the_wait_and_an_attempt_under_way() {
     assert_eq!(waiting().end().last(), Some(&"Closed"));
 
@@ -447,18 +302,4 @@ fn a_drain_is_told_and_ends_with_closed() {
     scene.connection.drain(LONG).unwrap();
     assert_eq!(scene.end(), ["Connected", "Draining", "Closed"]);
     assert!(matches!(scene.event("Closed", 1), Kind::Closed { cause: None }));
-}
-
-#[test]
-fn the_loss_during_a_drain_is_told_and_is_the_cause_of_the_end() {
-    for _ in 0..30 {
-        let scene = Scene::new();
-        scene.server.go_silent(true);
-        let drain = scene.connection.start_drain(LONG).unwrap();
-        scene.server.drop_clients();
-        let error = drain.wait(LONG).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Disconnected, "{error:?}");
-        assert_eq!(scene.end(), ["Connected", "Draining", "Disconnected", "Closed"]);
-        assert!(matches!(scene.event("Closed", 1), Kind::Closed { cause: Some(_) }));
-    }
 }

@@ -4,6 +4,7 @@
 //! of their own here: what a person reads must be in order, not only what a listener is told.
 
 use std::env;
+use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -12,7 +13,9 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crate::support::cluster::Cluster;
-use crate::support::nats_server::NatsServer;
+use crate::support::jwt::{Account, Key, Operator};
+use crate::support::nats_server::{Config, NatsServer};
+use crate::support::tunnel::Tunnel;
 use crate::support::wait::{Signal, poll};
 
 /// For everything that takes milliseconds or a few seconds on an idle machine.
@@ -114,6 +117,18 @@ impl Drop for Example {
     }
 }
 
+/// Those that these tests have, so that the examples find the library built already.
+fn features() -> String {
+    let all = [
+        ("testing", cfg!(feature = "testing")),
+        ("internals", cfg!(feature = "internals")),
+        ("websocket", cfg!(feature = "websocket")),
+        ("crossbeam-channel", cfg!(feature = "crossbeam-channel")),
+    ];
+    let here = all.iter().filter(|(_, here)| *here).map(|(name, _)| *name);
+    here.collect::<Vec<_>>().join(",")
+}
+
 /// Where the examples are, as new as the sources: cargo builds them with the tests only if it is
 /// asked for all tests, so it is asked again, which costs nothing when they are there.
 fn folder() -> &'static Path {
@@ -126,7 +141,7 @@ fn folder() -> &'static Path {
             let name = profile.file_name().and_then(|name| name.to_str()).expect("a profile");
             let built = Command::new(cargo)
                 .current_dir(env!("CARGO_MANIFEST_DIR"))
-                .args(["build", "--quiet", "--examples", "--all-features", "--locked"])
+                .args(["build", "--quiet", "--examples", "--locked", "--features", &features()])
                 .args(["--profile", if name == "debug" { "dev" } else { name }])
                 .arg("--target-dir")
                 .arg(profile.parent().expect("the target folder"))
@@ -136,6 +151,15 @@ fn folder() -> &'static Path {
         }
         profile.join("examples")
     })
+}
+
+/// Runs an example that must fail; its status, what it printed and what it complained of.
+fn run_failing(name: &str, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = Command::new(folder().join(name)).args(arguments).output().expect("it starts");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
+    let (out, err) = (text(output.stdout), text(output.stderr));
+    assert!(!output.status.success(), "{name} {arguments:?}: {out}{err}");
+    (output.status.code(), out, err)
 }
 
 fn run(name: &'static str, arguments: &[&str]) -> Vec<String> {
@@ -379,17 +403,44 @@ fn the_small_examples_run_alone() {
 #[test]
 fn options_from_a_file_and_the_environment_are_printed_without_secrets() {
     let path = format!("{}/example-{}.properties", env!("CARGO_TARGET_TMPDIR"), std::process::id());
-    std::fs::write(&path, "io.nats.client.token = canary\nio.nats.client.maxpings = 7\n").unwrap();
+    fs::write(&path, "io.nats.client.token = canary\nio.nats.client.maxpings = 7\n").unwrap();
     let variables =
         [("NATS_URL", "nats://user:canary@set.by.the.variable"), ("NATS_TIMEOUT", "9s")];
     let lines = Example::start_with("options", &[&path], &variables).finish().join("\n");
-    std::fs::remove_file(&path).unwrap();
-    for part in ["nats://set.by.the.variable:4222", "connect_timeout: 9s", "Secret(…)", "7"] {
+    fs::remove_file(&path).unwrap();
+    for part in ["nats://set.by.the.variable:4222", "connect_timeout: 9s", "\"token\"", "7"] {
         assert!(lines.contains(part), "no {part} in {lines}");
     }
     assert!(!lines.contains("canary") && !lines.contains("localhost"), "{lines}");
     let alone = run("options", &[]).join("\n");
     assert!(alone.contains("reconnect_wait: 500ms") && !alone.contains("never shown"), "{alone}");
+}
+
+#[test]
+fn authorization_is_let_in_with_each_kind_of_credentials() {
+    let expected = [
+        "let in with a password",
+        "refused with the wrong password: true",
+        "asked by a server: true",
+        "asked by a server: true",
+        "let in with the next password",
+        "let in with a token",
+    ];
+    assert_eq!(run("authorization", &[]), expected);
+
+    let (operator, account, user) = (Operator::new(), Account::new(), Key::user());
+    let realm = NatsServer::start(&Config::new().operator(&operator, &[&account]));
+    let nkeys = NatsServer::start(&Config::new().nkey(&user.public()));
+    for (server, way, text) in
+        [(&realm, "creds", account.creds(&user, None)), (&nkeys, "nkey", user.seed())]
+    {
+        let name = format!("example-{}-{way}", std::process::id());
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        fs::write(&path, text).unwrap();
+        let arguments = ["--server", &server.url(), way, &path.to_string_lossy()];
+        assert_eq!(run("authorization", &arguments), [format!("let in with {way}")]);
+        fs::remove_file(path).unwrap();
+    }
 }
 
 #[test]
@@ -413,6 +464,161 @@ fn a_harness_tests_a_service_through_faults() {
 }
 
 #[test]
+fn retry_connect_works_before_its_server_is_there() {
+    let lines = run("retry_connect", &[]);
+    assert_eq!(count(&lines, "connect returned: connecting"), 1, "{lines:?}");
+    assert!(count(&lines, "connecting nats: reconnect failed") >= 2, "{lines:?}");
+    assert_eq!(count(&lines, "greet.joe: hello"), 1, "{lines:?}");
+    assert!(lines.iter().any(|line| line.contains(OPENED)), "{lines:?}");
+    assert!(lines.last().unwrap().contains(CLOSED), "{lines:?}");
+}
+
+#[test]
+fn retry_connect_finds_a_real_server_that_starts_later() {
+    let mut server = NatsServer::start_plain();
+    server.kill();
+    let example = Example::start("retry_connect", &["--server", &server.url()]);
+    example.wait_lines("connecting nats: reconnect failed", 2);
+    server.restart();
+    example.wait_lines("greet.joe: hello", 1);
+    example.terminate();
+    assert!(example.finish().last().unwrap().contains(CLOSED));
+}
+
+#[test]
+fn server_pool_prefers_one_server_and_then_has_another_pool() {
+    let lines = run("server_pool", &[]);
+    let used: Vec<&str> = lines
+        .iter()
+        .filter_map(|line| line.strip_prefix("pool: ")?.strip_suffix(", failed 0, in use"))
+        .collect();
+    let [first, second, third] = used[..] else { panic!("{lines:?}") };
+    assert!(first != second && second != third && first != third, "{lines:?}");
+    assert_eq!(count(&lines, &format!("pool: {first}, failed 3")), 1, "{lines:?}");
+    assert_eq!(count(&lines, &format!("still on {second}")), 1, "{lines:?}");
+    assert_eq!(count(&lines, "pool: "), 5, "{lines:?}");
+    assert_legal(&lines);
+
+    let cluster = Cluster::start(2);
+    let servers = cluster.urls().join(",");
+    let lines = run("server_pool", &["--server", &servers, "--for", "0.1"]);
+    assert!(count(&lines, "pool: ") >= 2, "{lines:?}");
+}
+
+#[test]
+fn a_plugin_leaves_no_thread_behind_and_starts_again() {
+    let server = NatsServer::start_plain();
+    for arguments in [vec![], vec!["--server".to_owned(), server.url()]] {
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let lines = run("plugin", &arguments);
+        assert_eq!(lines.len(), 12, "{lines:?}");
+        for (round, lines) in (1..).zip(lines.chunks(4)) {
+            let asked = format!("host: round {round}, 10 of 10 answers were right");
+            assert_eq!(lines[..3], ["plugin: connected", &asked, "plugin: closed"], "{lines:?}");
+            if cfg!(target_os = "linux") {
+                assert_eq!(lines[3], "threads: 3 before, 7 while it ran, 3 after");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_set_takes_turns_and_tells_each_end() {
+    let lines = run("subscription_set", &[]);
+    for (name, payload, messages) in
+        [("orders", "order", 6), ("invoices", "invoice", 2), ("alarms", "alarm", 2)]
+    {
+        let of: Vec<_> = lines.iter().filter(|line| line.starts_with(name)).collect();
+        assert_eq!(of.len(), messages + 1, "{lines:?}");
+        for number in 1..=messages {
+            assert_eq!(*of[number - 1], format!("{name}: {payload} {number}"));
+        }
+        assert!(of[messages].starts_with(&format!("{name} ended: ")), "{lines:?}");
+    }
+    // The busy one comes last: the others had their turns.
+    let place = |line: &str| lines.iter().position(|found| found == line).expect("the line");
+    for other in ["invoices: invoice 2", "alarms: alarm 2"] {
+        assert!(place(other) < place("orders: order 4"), "{lines:?}");
+    }
+    assert_eq!(
+        lines[lines.len() - 2..],
+        ["late: still here, the same: true", "late delivered 1; left in the set: 0"]
+    );
+}
+
+#[test]
+fn a_select_waits_on_messages_events_and_a_channel_at_once() {
+    let lines = run("select", &[]);
+    let ticks: Vec<_> = lines.iter().filter(|line| line.starts_with("tick ")).collect();
+    assert_eq!(ticks, ["tick 1", "tick 2", "tick 3"]);
+    assert_eq!(count(&lines, "command: enough"), 1, "{lines:?}");
+    assert_eq!(count(&lines, "the subscription ended: the connection is closed"), 1);
+    assert_eq!(count(&lines, CLOSED), 1, "{lines:?}");
+    assert_eq!(lines.len(), 6, "{lines:?}");
+}
+
+#[test]
+fn headers_are_shown_as_they_came() {
+    assert_eq!(
+        run("headers", &[]),
+        [
+            "Sensor: 7",
+            "Unit: cm",
+            "Tag: raw",
+            "Tag: unchecked",
+            "first tag: Some(\"raw\"), last tag: Some(\"unchecked\")",
+            "as written: None",
+            "in any case: Some(\"7\")",
+            "invalid header 'Not a name': \
+             the name holds something else than visible ASCII at byte 3",
+            "reply: [(\"Trace\", \"1\"), (\"Answered-By\", \"headers\")]",
+            "archived with: Sensor, Unit, Tag, Copied",
+        ]
+    );
+}
+
+#[test]
+fn both_kinds_of_proxies_lead_to_the_server_with_a_user_and_without() {
+    let server = NatsServer::start_plain();
+    let url = server.url().replace("127.0.0.1", "localhost");
+    let users = [("PROXY_USER", "anna"), ("PROXY_PASSWORD", "hunter2")];
+    for kind in ["http", "socks"] {
+        for (user, variables) in [(None, &users[..0]), (Some(("anna", "hunter2")), &users[..])] {
+            let tunnel = Tunnel::start(user);
+            let address = tunnel.address();
+            let arguments = [kind, address.as_str(), "--server", url.as_str()];
+            let lines = Example::start_with("proxy", &arguments, variables).finish();
+            assert_eq!(lines, ["received: through the proxy"]);
+            assert_eq!(tunnel.targets(), [format!("localhost:{}", server.port())]);
+        }
+        let strict = Tunnel::start(Some(("anna", "other")));
+        let address = strict.address();
+        let output = Command::new(folder().join("proxy"))
+            .args([kind, address.as_str(), "--server", url.as_str()])
+            .envs(users)
+            .output()
+            .expect("it starts");
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && err.contains("refused"), "{err}");
+        assert!(!err.contains("hunter2") && strict.targets().is_empty(), "{err}");
+    }
+}
+
+#[test]
+fn many_replies_end_in_each_way() {
+    assert_eq!(
+        run("request_many", &[]),
+        [
+            "the first two: anna, bert",
+            "until it is silent: anna, bert, carl",
+            "up to the last: first, second",
+            "in the time: anna, bert, carl",
+            "nobody listens",
+        ]
+    );
+}
+
+#[test]
 fn the_examples_speak_to_each_other_through_a_real_server() {
     let server = NatsServer::start_plain();
     let url = server.url();
@@ -429,9 +635,140 @@ fn the_examples_speak_to_each_other_through_a_real_server() {
     assert_eq!(asked[1..], ["who", "who 1", "who 2", "who 3"].map(|it| format!("reply: {it}")));
     assert_eq!(count(&respond.finish(), "answered: who"), 4);
 
-    for name in ["queue_group", "dispatcher", "drain", "harness"] {
+    for name in [
+        "queue_group",
+        "dispatcher",
+        "drain",
+        "harness",
+        "headers",
+        "request_many",
+        "select",
+        "subscription_set",
+    ] {
         let alone = run(name, &[]);
         let served = run(name, &["--server", &url]);
         assert_eq!(alone.len(), served.len(), "{name}: {alone:?} and {served:?}");
+    }
+}
+
+/// Every mode of `bench`, with a small count, and how many operations that makes.
+const BENCHES: &[(&[&str], u64)] = &[
+    (&["pub", "--connections", "2", "--threads", "2", "--size", "0"], 200),
+    (&["sub", "--subscriptions", "3"], 600),
+    (&["pubsub", "--connections", "2", "--size", "1000"], 400),
+    (&["fanout"], 2_000),
+    (&["request"], 200),
+    (&["request", "--threads", "3", "--connections", "2"], 200),
+    (&["request", "--pipeline", "16"], 200),
+    (&["flush", "--threads", "2"], 200),
+    (&["wake"], 200),
+    (&["connect"], 200),
+];
+
+#[test]
+fn a_bench_of_every_mode_counts_everything_and_tells_it_to_machines() {
+    let server = NatsServer::start_plain();
+    for (words, counted) in BENCHES {
+        let mut arguments = words.to_vec();
+        arguments.extend(["--count", "200", "--json"]);
+        let url = server.url();
+        // Without a server of others `sub` publishes for itself.
+        if words[0] != "sub" {
+            arguments.extend(["--server", &url]);
+        }
+        let lines = run("bench", &arguments);
+        assert_eq!(lines.len(), 1, "{words:?}: {lines:?}");
+        let value: serde_json::Value = serde_json::from_str(&lines[0]).expect("JSON");
+        assert_eq!(value["mode"], words[0]);
+        assert_eq!(value["count"], *counted, "{words:?}: {value}");
+        assert_eq!(value["wanted"], *counted);
+        assert!(value["error"].is_null(), "{value}");
+        assert!(value["per_s"].as_f64().unwrap() > 0.0, "{value}");
+        let latency = &value["latency_us"];
+        if ["request", "flush", "wake", "connect"].contains(&words[0]) {
+            assert!(latency["p50"].as_f64() <= latency["p99"].as_f64(), "{value}");
+            assert!(latency["p50"].as_f64().unwrap() > 0.0, "{value}");
+        } else {
+            assert_eq!(latency.as_object().unwrap().len(), 0, "{value}");
+        }
+    }
+    let lines = run("bench", &["flush", "--count", "50", "--server", &server.url()]);
+    assert_eq!(lines[0], "flush: 50 flushes of 16 bytes");
+    assert!(lines[1].contains("flushes/s"), "{lines:?}");
+    assert!(lines.last().unwrap().contains("p99.9"), "{lines:?}");
+}
+
+#[test]
+fn two_benches_speak_to_each_other() {
+    let server = NatsServer::start_plain();
+    let url = server.url();
+    let words = ["sub", "--json", "--count", "500", "--subject", "two", "--server", &url];
+    let receiver = Example::start("bench", &words);
+    // The one that publishes may come before the other listens: then another one comes.
+    let told = poll(LIMIT, || {
+        run("bench", &["pub", "--count", "1000", "--subject", "two", "--server", &url]);
+        receiver.lines.read(|lines| (!lines.is_empty()).then_some(()))
+    });
+    assert!(told.is_some(), "nothing arrived");
+    let value: serde_json::Value = serde_json::from_str(&receiver.finish()[0]).expect("JSON");
+    assert_eq!(value["error"], serde_json::Value::Null);
+    assert!(value["count"].as_u64().unwrap() >= 500, "{value}");
+}
+
+#[test]
+fn a_bench_refuses_what_cannot_be() {
+    let server = NatsServer::start_plain();
+    let url = server.url();
+    for (words, complaint) in [
+        (vec![], "which mode? One of pub, sub"),
+        (vec!["fly"], "'fly' is no mode"),
+        (vec!["pub", "--count", "0"], "--count must be at least 1"),
+        (vec!["pub", "--threads", "0"], "--threads must be at least 1"),
+        (vec!["request", "--pipeline", "many"], "--pipeline: 'many' is not a number"),
+        (vec!["pub", "--size"], "--size needs a value"),
+        (vec!["pub", "--pipeline", "2"], "pub has no option '--pipeline'"),
+        (vec!["wake", "--fast"], "wake has no option '--fast'"),
+        (vec!["pub", "--size", "2000000", "--server", &url], "at most 1048576 bytes"),
+        (vec!["pubsub", "--size", "2000000", "--server", &url], "at most 1048576 bytes"),
+        (vec!["pub", "--subject", "a b", "--server", &url], "subject"),
+    ] {
+        let (_, out, err) = run_failing("bench", &words);
+        assert!(err.contains(complaint), "{words:?}: {err}");
+        assert!(out.is_empty() || words.contains(&"a b"), "{words:?}: {out}");
+    }
+    let nobody = format!("nats://127.0.0.1:{}", crate::support::ports::free());
+    for mode in ["pub", "pubsub", "request", "connect"] {
+        let (_, _, err) = run_failing("bench", &[mode, "--server", &nobody]);
+        assert!(err.contains("nobody listens there") || err.contains("refused"), "{mode}: {err}");
+    }
+}
+
+#[test]
+fn a_bench_whose_server_goes_away_tells_what_it_had_done() {
+    for mode in ["pub", "pubsub", "request", "flush", "wake", "connect"] {
+        let mut server = NatsServer::start_plain();
+        let url = server.url();
+        let words = [mode, "--json", "--count", "1000000000", "--server", &url];
+        let mut bench = Example::start("bench", &words);
+        // Both sides of a mode are connected and at work once the server has seen traffic.
+        let watcher = nats_blocking::connect(&url).unwrap();
+        let traffic = watcher.subscribe("bench").unwrap();
+        if mode != "connect" {
+            traffic.next_timeout(LIMIT).unwrap();
+        } else {
+            server.wait_ready(LIMIT);
+        }
+        server.kill();
+        let status = poll(LIMIT, || bench.child.try_wait().unwrap());
+        assert_eq!(status.and_then(|status| status.code()), Some(1), "{mode}");
+        let errors: String = bench.readers.drain(..).map(|one| one.join().unwrap()).collect();
+        // One that had not begun has nothing to tell but the error.
+        let lines = bench.lines.read(Clone::clone);
+        if mode != "connect" || !lines.is_empty() {
+            assert!(errors.contains("ended before its time"), "{mode}: {errors}");
+            let value: serde_json::Value = serde_json::from_str(&lines[0]).expect("JSON");
+            assert!(!value["error"].as_str().unwrap().is_empty(), "{mode}: {value}");
+            assert!(value["count"].as_u64() < value["wanted"].as_u64(), "{mode}: {value}");
+        }
     }
 }

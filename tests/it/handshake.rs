@@ -279,11 +279,8 @@ fn ping_ok_and_a_second_info_between_connect_and_pong_are_taken_in() {
 }
 
 #[test]
-fn a_server_that_requires_tls_is_told_apart() {
+fn a_server_without_tls_is_told_apart_where_tls_is_wanted() {
     within(LONG, "tls", || {
-        let info = json!({"server_id": "S", "tls_required": true}).to_string();
-        let script = vec![Step::SendInfo(info), Step::Silence];
-        fails_early("tls_required", script, &[ErrorKind::Tls], "TLS");
         let server = ScriptedServer::once(Step::healthy());
         let url = server.url().replace("nats://", "tls://");
         let (error, _) = cause(options(&url).connect_timeout(LONG));
@@ -351,45 +348,6 @@ fn one_deadline_holds_for_all_addresses_of_a_name() {
         assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
         assert!(took >= SHORT && took < SHORT + LIMIT, "{took:?}");
         assert_eq!(server.connection_count(), 1);
-    });
-}
-
-#[test]
-fn every_server_is_listed_with_its_own_cause_in_order() {
-    within(LONG, "causes", || {
-        let silent = ScriptedServer::always(vec![Step::Silence]);
-        let full = ScriptedServer::always(vec![Step::send(FULL)]);
-        let denied = ScriptedServer::always(vec![Step::DefaultInfo, Step::send(REFUSAL)]);
-        let broken = ScriptedServer::always(vec![Step::send("INFO {\r\n"), Step::Silence]);
-        let closing = ScriptedServer::always(vec![Step::DefaultInfo]);
-        let refused = format!("nats://{}", ports::listen().local_addr().unwrap());
-        let urls = [refused, silent.url(), full.url(), denied.url(), broken.url(), closing.url()];
-        let kinds = [
-            ErrorKind::Io,
-            ErrorKind::Timeout,
-            ErrorKind::Server,
-            ErrorKind::Authorization,
-            ErrorKind::Protocol,
-            ErrorKind::Io,
-        ];
-        let recorder = Recorder::new();
-        let error = Options::builder()
-            .servers(&urls[..])
-            .no_randomize()
-            .connect_timeout(Duration::from_secs(2))
-            .connection_listener(recorder.clone())
-            .error_listener(recorder.clone())
-            .connect()
-            .unwrap_err();
-        let seen: Vec<_> =
-            error.attempts().iter().map(|a| (a.server(), a.cause().kind())).collect();
-        let expected: Vec<_> = urls.iter().map(String::as_str).zip(kinds).collect();
-        assert_eq!(seen, expected);
-        let closed = |kind: &Kind| matches!(kind, Kind::Closed { cause: Some(_) });
-        recorder.wait_for_event(LIMIT, closed).unwrap();
-        let told = recorder.count(|h| matches!(h, nats_blocking::testing::Happening::Exception(_)));
-        assert_eq!(told, urls.len());
-        recorder.check().unwrap();
     });
 }
 

@@ -6,7 +6,9 @@
 use std::time::Duration;
 
 use nats_blocking::testing::{ClientOp, ClientOpParser, Publication};
-use nats_blocking::{Connection, Error, ErrorKind, Headers, Message, Options, OptionsBuilder};
+use nats_blocking::{
+    Challenge, Connection, Error, ErrorKind, Headers, Login, Message, Options, OptionsBuilder,
+};
 
 use crate::support::scripted::{ScriptedConnection, ScriptedServer, Step};
 use crate::support::watchdog::within;
@@ -169,6 +171,11 @@ fn a_reply_subject_is_one_field_or_refused() {
             let message = Message::new("s", "p").with_reply(text);
             connection.publish_message(&message).map(|()| publish("s", Some(text), None))
         });
+        try_place(ErrorKind::InvalidSubject, "subject", |connection, text| {
+            let request = Message::new("s", "x").with_reply(text);
+            let sent = connection.respond_with_headers(&request, &Headers::new(), "p");
+            sent.map(|()| publish(text, None, None))
+        });
         // The answer to a request goes where a stranger says.
         try_place(ErrorKind::InvalidSubject, "subject", |connection, text| {
             let request = Message::new("s", "x").with_reply(text);
@@ -205,6 +212,13 @@ fn header_names_and_values_are_one_line_or_refused() {
         try_place(ErrorKind::InvalidHeader, "header", |connection, text| {
             send(connection, text, "value")
         });
+        try_place(ErrorKind::InvalidHeader, "header", |connection, text| {
+            let mut headers = Headers::try_from_iter([("Name", "value")])?;
+            headers.try_extend([("Other", "value"), (text, "value")])?;
+            let block = format!("NATS/1.0\r\nName: value\r\nOther: value\r\n{text}: value\r\n\r\n");
+            let sent = connection.publish_with_headers("s", &headers, "p");
+            sent.map(|()| publish("s", None, Some(&block)))
+        });
         try_place(ErrorKind::InvalidHeader, "header 'Name'", |connection, text| {
             send(connection, "Name", text)
         });
@@ -240,15 +254,25 @@ fn a_received_message_is_published_again_as_one_message() {
     });
 }
 
+type Fields = serde_json::Map<String, serde_json::Value>;
+
 /// Connects with an option made of the text; gives CONNECT's fields, or the refusal.
 fn login(
     option: impl Fn(OptionsBuilder, &str) -> OptionsBuilder,
     text: &str,
-) -> Result<serde_json::Map<String, serde_json::Value>, Error> {
+) -> Result<Fields, Error> {
+    try_login(|builder, text| Ok(option(builder, text)), text)
+}
+
+/// The same with an option that may refuse at once.
+fn try_login(
+    option: impl Fn(OptionsBuilder, &str) -> Result<OptionsBuilder, Error>,
+    text: &str,
+) -> Result<Fields, Error> {
     let server = ScriptedServer::always(Step::healthy());
-    let options = option(builder(&server), text).build();
+    let options = option(builder(&server), text).and_then(OptionsBuilder::build);
     let options = options.inspect_err(|_| assert_eq!(server.connection_count(), 0))?;
-    let connection = options.connect().unwrap();
+    let connection = options.connect()?;
     connection.flush_timeout(LIMIT).unwrap();
     // CONNECT may be long; the line behind it shows that it ended where it should.
     let bytes = server.connection(0, LIMIT).received();
@@ -285,6 +309,63 @@ fn name_user_password_and_token_arrive_as_they_are_or_are_refused() {
             let fields = login(|builder, text| builder.token(text), &text).unwrap();
             assert_eq!(fields["auth_token"], text, "{shown:?}");
             assert_eq!(fields["verbose"], false, "{shown:?}");
+        }
+    });
+}
+
+#[test]
+fn what_a_source_says_at_an_attempt_arrives_as_it_is_or_ends_the_attempt() {
+    within(LIMIT * 6, "source", || {
+        for text in texts() {
+            let shown: String = text.chars().take(40).collect();
+            let from = |make: fn(&str) -> Login| {
+                let give = |builder: OptionsBuilder, text: &str| {
+                    let text = text.to_owned();
+                    builder.credentials_source(move |_: &Challenge| Ok(make(&text)))
+                };
+                login(give, &text)
+            };
+            let user = from(|text| Login::new().user_and_password(text, text)).unwrap();
+            assert_eq!((&user["user"], &user["pass"]), (&json(&text), &json(&text)), "{shown:?}");
+            let token = from(|text| Login::new().token(text)).unwrap();
+            assert_eq!(token["auth_token"], text, "{shown:?}");
+            // Whether it is a JWT, the server knows.
+            let jwt = from(|text| Login::new().bearer_jwt(text)).unwrap();
+            assert_eq!(jwt["jwt"], text, "{shown:?}");
+        }
+    });
+}
+
+fn json(text: &str) -> serde_json::Value {
+    text.into()
+}
+
+#[test]
+fn what_properties_say_arrives_as_it_is_or_is_refused() {
+    within(LIMIT * 6, "properties", || {
+        for text in texts() {
+            let shown: String = text.chars().take(40).collect();
+            let with = |keys: &[&str]| {
+                let pairs = |builder: OptionsBuilder, text: &str| {
+                    let keys = keys.iter().map(|key| format!("io.nats.client.{key}"));
+                    builder.property_pairs(keys.map(|key| (key, text.to_owned())))
+                };
+                try_login(pairs, &text)
+            };
+            let user = with(&["username", "password"]).unwrap();
+            assert_eq!((&user["user"], &user["pass"]), (&json(&text), &json(&text)), "{shown:?}");
+            let token = with(&["token"]).unwrap();
+            let expected = (!text.trim().is_empty()).then(|| json(&text));
+            assert_eq!(token.get("auth_token"), expected.as_ref(), "{shown:?}");
+            match with(&["name"]) {
+                Ok(fields) => assert_eq!(fields["name"], text, "{shown:?}"),
+                Err(error) => assert!(error.to_string().contains("name"), "{error}"),
+            }
+            if let Err(error) = with(&["inbox.prefix"]) {
+                assert_eq!(error.kind(), ErrorKind::InvalidOption, "{shown:?}: {error}");
+            } else {
+                assert!(!text.trim().contains([' ', '\t', '\r', '\n', '\0']), "{shown:?}");
+            }
         }
     });
 }

@@ -51,8 +51,9 @@ fn a_line_longer_than_the_option_allows_is_a_protocol_error() {
             matches!(happening, Happening::Exception(error)
                 if error.kind() == ErrorKind::Protocol)
         };
-        assert_eq!(recorder.count(is_protocol), 1);
         connection.close();
+        connection.wait_closed(LIMIT).unwrap();
         recorder.check().unwrap();
+        assert_eq!(recorder.count(is_protocol), 1);
     });
 }

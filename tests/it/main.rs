@@ -12,23 +12,38 @@
     reason = "a test fails by panicking"
 )]
 
+mod authorization;
 mod callbacks;
 mod conformance;
+mod connector;
 mod corpus;
+#[cfg(feature = "testing")]
+mod departure;
 mod embedded;
 #[cfg(feature = "testing")]
 mod endings;
 mod environment;
 mod events;
+mod exact_limits;
 mod examples;
+#[cfg(feature = "testing")]
+mod faults;
 mod handshake;
 mod hostile;
+
 mod injection;
+#[path = "../inputs/mod.rs"]
+mod inputs;
+mod inputs_read;
 mod last_words;
 mod listeners;
 #[cfg(feature = "testing")]
 mod logging;
 mod memory;
+#[cfg(feature = "testing")]
+mod public_api;
+#[cfg(feature = "testing")]
+mod public_docs;
 mod random_faults;
 #[cfg(feature = "testing")]
 mod real;
@@ -38,4 +53,10 @@ mod secrets;
 mod simulation;
 mod support;
 mod tidy;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(feature = "tls")]
+mod tls_throughput;
 mod torn;
+#[cfg(feature = "websocket")]
+mod websocket;

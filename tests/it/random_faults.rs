@@ -7,7 +7,7 @@
 //! alone.
 
 use std::env;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -16,7 +16,8 @@ use std::time::Duration;
 use nats_blocking::testing::{Happening, Recorder, Server};
 use nats_blocking::{
     Connection, ConnectionEvent, ConnectionEventKind as Kind, ConnectionStatus, Dispatcher, Events,
-    ListenerId, Notice, Options, OptionsBuilder, Statistics, Subscription,
+    ListenerId, Notice, Options, OptionsBuilder, RetryConnect, SelectedServer, Statistics,
+    Subscription,
 };
 
 use crate::embedded::{LONG, name, names};
@@ -90,6 +91,13 @@ const FAULTS: &[Fault] = &[
     ("small payloads", |stage| stage.server.set_max_payload(*stage.seed.pick(&[8, 1 << 20]))),
     ("ping", |stage| stage.server.ping_clients()),
     ("force reconnect", |stage| drop(stage.connection.force_reconnect())),
+    ("another pool", |stage| {
+        let all = [&stage.server, &stage.others[0], &stage.others[1]];
+        let count = stage.seed.below(4) as usize;
+        let urls: Vec<String> = all.iter().take(count).map(|server| server.url()).collect();
+        drop(stage.connection.set_server_pool(urls));
+        drop(stage.connection.server_pool());
+    }),
     ("subscribe", |stage| {
         let subject = format!("s.{}", stage.seed.below(10));
         if let Ok(subscription) = stage.connection.subscribe(&subject) {
@@ -202,7 +210,59 @@ fn options(seed: &mut Seed, server: &Server, mortal: bool) -> OptionsBuilder {
     if seed.chance(1, 4) {
         options = options.verbose();
     }
+    if seed.chance(1, 4) {
+        options = options.reconnect_on_lame_duck();
+    }
+    if seed.chance(1, 4) {
+        options = options.wait_before_first_reconnect();
+    }
+    if seed.chance(1, 4) {
+        options = options.disconnected_on_close();
+    }
+    if seed.chance(1, 3) {
+        let draw = Mutex::new(Seed::new(seed.below(u64::MAX)));
+        options = options.reconnect_delay(move |_| {
+            let draw = draw.lock().unwrap().below(50);
+            if draw == 0 {
+                // A panic that prints nothing.
+                resume_unwind(Box::new("a delay callback of the test"));
+            }
+            millis(draw % 5)
+        });
+    }
+    if seed.chance(1, 3) {
+        let draw = Mutex::new(Seed::new(seed.below(u64::MAX)));
+        options = options.select_server(move |choice| {
+            let mut draw = draw.lock().unwrap();
+            let delay = millis(draw.within(1..5));
+            match draw.below(20) {
+                0 => Some(SelectedServer::new("10.1.2.3")),
+                1..=9 => {
+                    let url = draw.pick(choice.servers()).url();
+                    Some(SelectedServer::new(url).with_delay(delay))
+                }
+                _ => None,
+            }
+        });
+    }
     options
+}
+
+/// Connects while the server is not there, and lets it come after something has been tried.
+fn connect_in_background(options: OptionsBuilder, server: &Server) -> Connection {
+    server.stop();
+    let retry = RetryConnect::InBackground;
+    let connection = options.retry_on_failed_connect(retry).connect().unwrap();
+    let early = connection.subscribe("s.early").unwrap();
+    connection.publish("s.early", "kept").unwrap();
+    assert!(connection.flush_timeout(MOMENT).is_err());
+    server.restart().unwrap();
+    connection.wait_for_status(ConnectionStatus::Connected, LONG).unwrap();
+    // The short time-outs of these connections may lose it, but never double it.
+    if early.next_timeout(MOMENT).is_ok() {
+        assert!(early.try_next().is_ok_and(|message| message.is_none()));
+    }
+    connection
 }
 
 /// A listener that does things of its own, now and then.
@@ -242,6 +302,9 @@ impl Stage {
                     seen.lock().unwrap().push_str(thread.name().unwrap_or_default());
                 })
                 .on_event(meddle(number));
+            if seed.chance(1, 3) {
+                return Some((connect_in_background(options, &server), recorder));
+            }
             Some((options.connect().ok()?, recorder))
         });
         let (connection, recorder) = connected.unwrap();
@@ -468,7 +531,7 @@ fn the_events_keep_to_their_grammar_under_random_faults() {
     assert!(seeds.len() == 1 || reconnects > SEEDS, "{reconnects} reconnects: hardly any faults");
     assert!(
         failed.is_empty(),
-        "{} of {} seeds failed; replay one with\n  SEED={} cargo test --all-features --test it \
+        "{} of {} seeds failed; replay one with\n  SEED={} cargo test --features testing --test it \
          random_faults\nall: {failed:?}",
         failed.len(),
         seeds.len(),

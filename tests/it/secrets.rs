@@ -1,21 +1,34 @@
-//! No password, user name or token is ever shown: not by a value, an error, an event or a log line.
+//! No password, user name, token, seed, JWT, nonce or signature is ever shown: not by a value, an
+//! error, an event or a log line.
 
 use std::fmt::Debug;
-use std::sync::Mutex;
+use std::fs;
+use std::path::Path;
+use std::sync::{LazyLock, Mutex};
 use std::time::Duration;
 
 use nats_blocking::testing::{Happening, Recorder};
-use nats_blocking::{ConnectionEventKind as Kind, Options, OptionsBuilder};
+use nats_blocking::{Challenge, ConnectionEventKind as Kind, Login, Options, OptionsBuilder};
 
+use crate::support::jwt::{Account, Key, creds};
 use crate::support::own_process::in_own_process;
 use crate::support::ports;
 use crate::support::scripted::{Afterwards, ScriptedServer, Step};
-use crate::support::wait::Gate;
 
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// What must not be found. Nothing else here contains them.
 const CANARIES: [&str; 3] = ["canaryuser", "canarypass,/:@w0rd", "canarytoken"];
+
+/// What a server of these tests wants signed.
+const NONCE: &str = "canarynonce";
+
+/// A user with a key, a JWT and a credentials file, which must not be found either.
+static USER: LazyLock<(Key, String)> = LazyLock::new(|| {
+    let user = Key::user();
+    let jwt = Account::new().user_jwt(&user, None);
+    (user, jwt)
+});
 
 /// Everything that was shown, by whatever way.
 static SHOWN: Mutex<String> = Mutex::new(String::new());
@@ -92,6 +105,14 @@ fn forms() -> Vec<String> {
         // In base64 a text looks different at each of three places.
         forms.extend((0..3).map(|from| base64(&canary.as_bytes()[from..])[..8].to_owned()));
     }
+    // Of what is long, each piece.
+    let (user, jwt) = &*USER;
+    for text in [user.seed(), jwt.clone(), base64(&user.sign(NONCE.as_bytes()))] {
+        for piece in text.as_bytes().chunks_exact(12) {
+            let piece = std::str::from_utf8(piece).unwrap();
+            forms.extend([piece.to_owned(), percent(piece), base64(piece.as_bytes())]);
+        }
+    }
     forms.iter().map(|form| form.to_ascii_lowercase()).collect()
 }
 
@@ -149,14 +170,17 @@ fn live(builder: OptionsBuilder) {
 }
 
 fn scripts() -> Vec<Vec<Step>> {
-    let discovered = "{\"connect_urls\":[\"127.0.0.1:1\"],\"nonce\":\"x\"}";
-    let refuse = vec![Step::DefaultInfo, Step::send("-ERR 'Authorization Violation'\r\n")];
+    let discovered = format!("{{\"connect_urls\":[\"127.0.0.1:1\"],\"nonce\":\"{NONCE}\"}}");
+    let info =
+        format!("{{\"proto\":1,\"headers\":true,\"auth_required\":true,\"nonce\":\"{NONCE}\"}}");
+    let info = || Step::SendInfo(info.clone());
+    let refuse = vec![info(), Step::send("-ERR 'Authorization Violation'\r\n")];
     vec![
         [
-            Step::handshake(),
+            vec![info(), Step::ExpectConnectAndPing],
             vec![
                 Step::AnswerPingsMeanwhile,
-                Step::SendInfo(discovered.to_owned()),
+                Step::SendInfo(discovered),
                 Step::expect("SUB work"),
                 Step::expect("PUB ask"),
                 Step::send("MSG work 1 2\r\nhi\r\n-ERR 'User Authentication Expired'\r\n"),
@@ -174,26 +198,30 @@ fn user_info(user: &str, password: &str) -> String {
 #[test]
 fn no_secret_is_ever_shown() {
     let name = "secrets::no_secret_is_ever_shown";
-    in_own_process(name, LIMIT * 4, || {
+    in_own_process(name, LIMIT * 6, || {
         log::set_logger(&Logger).unwrap();
         log::set_max_level(log::LevelFilter::Trace);
         let [user, password, token] = CANARIES;
-        for way in 0..6 {
+        for info in [user_info(user, password), format!("nats://{token}@")] {
             let server = ScriptedServer::start(scripts(), Afterwards::Repeat);
-            let in_url = |info: String| server.url().replace("nats://", &info);
-            let builder = Options::builder().max_reconnects(3).ignore_discovered_servers();
-            live(match way {
-                0 => builder.server(in_url(user_info(user, password))),
-                1 => builder.server(in_url(format!("nats://{token}@"))),
-                2 => builder.server(server.url()).user_and_password(user, password),
-                3 => builder.server(server.url()).token(token),
-                4 => builder.server(server.url()).properties(&properties(user, password)).unwrap(),
-                _ => builder.property_pairs([("url", in_url(format!("nats://{token}@")))]).unwrap(),
-            });
+            live(patient().server(server.url().replace("nats://", &info)));
+        }
+        for options in ways() {
+            let server = ScriptedServer::start(scripts(), Afterwards::Repeat);
+            live(options.server(server.url()));
+        }
+        let in_properties = patient().properties(&properties(user, password)).unwrap();
+        for options in [in_properties, patient()] {
+            let server = ScriptedServer::start(scripts(), Afterwards::Repeat);
+            let url = server.url().replace("nats://", &format!("nats://{token}@"));
+            live(options.property_pairs([("url", url)]).unwrap());
         }
         bad_properties();
         failed_connects();
         bad_urls();
+        bad_credentials();
+        #[cfg(feature = "tls")]
+        bad_certificates();
         let shown = SHOWN.lock().unwrap().to_ascii_lowercase();
         // That the net catches anything at all.
         assert!(shown.contains("authorization violation") && shown.contains("debug nats_blocking"));
@@ -222,7 +250,7 @@ fn bad_properties() {
         format!("io.nats.client.password={password}"),
         format!("io.nats.client.keyStorePassword={password}"),
         format!("io.nats.client.token.supplier={token}"),
-        format!("io.nats.client.credential.path={token}"),
+        format!("io.nats.client.keyStore={token}"),
         format!("io.nats.client.url=nats://{user}:{password}@host:port"),
         format!("io.nats.client.servers=a,nats://{token}@"),
     ] {
@@ -233,12 +261,96 @@ fn bad_properties() {
     }
 }
 
+fn patient() -> OptionsBuilder {
+    Options::builder().max_reconnects(3).ignore_discovered_servers()
+}
+
+/// A file of these tests with that text.
+fn file(name: &str, text: &str) -> String {
+    let name = format!("secrets-{}-{name}", std::process::id());
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    fs::write(&path, text).unwrap();
+    path.to_string_lossy().into_owned()
+}
+
+/// Every way to say who we are but those in a URL.
+fn ways() -> Vec<OptionsBuilder> {
+    let [name, password, token] = CANARIES;
+    let (user, jwt) = &*USER;
+    let text = creds(jwt, &user.seed());
+    let path = file("good", &text);
+    let source = move |challenge: &Challenge| {
+        let login = Login::from_jwt_and_seed(&USER.1, &USER.0.seed(), challenge)?;
+        let login = login.user_and_password(name, password).token(token);
+        show_debug(&login);
+        show_debug(challenge);
+        Ok(login)
+    };
+    vec![
+        patient().user_and_password(name, password),
+        patient().token(token),
+        patient().user_and_password_supplier(|| Ok((name.to_owned(), password.to_owned()))),
+        patient().token_supplier(|| Ok(token.to_owned())),
+        patient().nkey_seed(user.seed()),
+        patient().nkey_and_signer(user.public(), |nonce| Ok(USER.0.sign(nonce))),
+        patient().jwt_and_seed(jwt, user.seed()),
+        patient().jwt_and_signer(jwt, |nonce| Ok(USER.0.sign(nonce))),
+        patient().credentials(&text).user_and_password(name, password),
+        patient().credentials_file(path),
+        patient().websocket_header("Authorization", token),
+        patient().credentials_source(source),
+    ]
+}
+
+/// Credentials that cannot be used, each with a secret where the fault is.
+fn bad_credentials() {
+    let [_, password, token] = CANARIES;
+    let (user, jwt) = &*USER;
+    let (seed, sign) = (user.seed(), |nonce: &[u8]| Ok(USER.0.sign(nonce)));
+    let mut changed = seed.clone();
+    changed.replace_range(20..21, if changed[20..].starts_with('A') { "B" } else { "A" });
+    let new = Options::builder;
+    for builder in [
+        new().nkey_seed(token),
+        new().nkey_seed(&changed),
+        new().nkey_seed(format!("{seed}\n")),
+        new().nkey_and_signer(&seed, sign),
+        new().jwt_and_seed(token, &seed),
+        new().jwt_and_seed(&seed, jwt),
+        new().jwt_and_seed(jwt, &changed),
+        new().jwt_and_seed(format!("{jwt}!{token}"), &seed),
+        new().jwt_and_signer(format!("{token}.{token}.{token}"), sign),
+        new().credentials(creds(token, &seed)),
+        new().credentials(creds(jwt, &changed)),
+        new().credentials(format!("{token}\n{jwt}\n{seed}")),
+        new().credentials(creds(&format!("{jwt}\n{jwt}"), &seed)),
+        new().nkey_seed(&seed).token(token).user_and_password(token, password),
+    ] {
+        show_debug(&builder);
+        show_error(&builder.build().unwrap_err());
+    }
+    let text = creds(jwt, &changed);
+    let mut large = text.repeat(3000);
+    large.push_str(token);
+    for (name, text) in [("changed", text), ("large", large), ("other", format!("{jwt} {seed}"))] {
+        let server = ScriptedServer::start(scripts(), Afterwards::Repeat);
+        let options = new().server(server.url()).connect_timeout(LIMIT);
+        show_error(&options.credentials_file(file(name, &text)).connect().unwrap_err());
+        drop(server.take_failures());
+    }
+    // A server that asks with a nonce of its own, and one that sends none.
+    let none = Step::SendInfo("{\"auth_required\":true}".to_owned());
+    let server = ScriptedServer::always(vec![none, Step::Silence]);
+    let options = new().server(server.url()).credentials(creds(jwt, &seed)).token(token);
+    show_error(&options.connect().unwrap_err());
+}
+
 /// Servers that cannot be connected to, each in its own way.
 fn failed_connects() {
     let [user, password, token] = CANARIES;
     let refused = ports::listen().local_addr().unwrap();
     let tls = Step::SendInfo("{\"tls_required\":true}".to_owned());
-    let server = ScriptedServer::always(vec![tls, Step::Wait(Gate::new())]);
+    let server = ScriptedServer::always(vec![tls, Step::Close]);
     for url in [
         format!("{}{refused}", user_info(user, password)),
         format!("nats://{token}@{refused}"),
@@ -250,6 +362,29 @@ fn failed_connects() {
         show_error(&error);
     }
     drop(server.take_failures());
+}
+
+/// Certificates and keys that cannot be used, with secrets in them.
+#[cfg(feature = "tls")]
+fn bad_certificates() {
+    let [_, password, token] = CANARIES;
+    let key = format!("-----BEGIN PRIVATE KEY-----\n{token}\n-----END PRIVATE KEY-----\n");
+    let torn = format!("-----BEGIN PRIVATE KEY-----\n{token}!\n");
+    let locked = key.replace("PRIVATE", "ENCRYPTED PRIVATE");
+    let new = || Options::builder().server("tls://127.0.0.1:1");
+    for builder in [
+        new().client_certificate(token, key.as_str()),
+        new().client_certificate(key.replace("PRIVATE KEY", "CERTIFICATE"), key.as_str()),
+        new().client_certificate("", torn.as_str()),
+        new().client_certificate("", locked),
+        new().client_certificate_pkcs12(torn.as_str(), password),
+        new().client_certificate_pkcs12_file("/nowhere", password),
+        new().root_certificates(torn),
+        new().root_certificates(key.replace("PRIVATE KEY", "CERTIFICATE")),
+    ] {
+        show_debug(&builder);
+        show_error(&builder.connect().unwrap_err());
+    }
 }
 
 /// URLs that cannot be read, with secrets wherever a person may have put them.

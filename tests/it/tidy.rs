@@ -16,23 +16,29 @@ use crate::support::source::{FoundPath, Source};
 ///
 /// Facades (`mod.rs`) are not listed: they hold docs, `mod` and `use` only.
 const LAYERS: &str = "
-    .               server_error error server_url statistics
+    .               server_error error server_url server_list statistics
     sync            plain modelled ranked
-    .               clock outcome random
-    protocol        subject headers message info op connect parser handshake
-    .               auth
-    transport       stream resolve tcp
+    .               clock trace outcome random bell
+    protocol        subject headers message info tls_policy op connect parser handshake
+    .               read_listener
+    auth            secret nkey jwt creds login sign ways
+    transport       stream connector foreign resolve tcp held_back read_wait no_tls no_websocket
+    transport/tls   pem explain material session settings stream
+    transport/websocket settings frames stream upgrade
     subscriptions   consumer mailbox subscriber requests registry router delivery
     outbox          frames pongs state turn append phases
-    core            notice events keepalive servers waits threads config life
-    core            shared traffic flusher attempt receive reader callbacks closing draining
-    connection      handle publish looking events
-    .               drain request subscription request_many dispatcher listener
-    options         server_list check made builder servers reconnecting sizes sockets wire
-    options         listening durations property_text property_keys properties environment
+    core            notice events hooks keepalive choice servers waits threads asking config life
+    core            shared watch barrier callbacks traffic flusher attempt departure receive
+    core            handover outage reader closing draining
+    connection      handle publish looking pool events
+    subscription    handle iterators
+    .               drain request subscription_set request_many dispatcher listener
+    options         check made builder authorization signing servers reconnecting
+    options         sizes sockets wire tls websocket listening watching durations property_text
+    options         property_keys properties environment
     .               lib
-    guide           from_nats from_async_nats from_java
-    internals       time pipe queue outbox requests servers life
+    guide           from_nats from_async_nats from_java promises
+    internals       inputs websocket time pipe queue outbox requests servers life
     testing         client_op interest session broker server grammar recorder
 ";
 
@@ -72,8 +78,8 @@ struct Tree {
 impl Tree {
     fn new(files: BTreeMap<String, Source>) -> Self {
         let mut tree = Self { files, ranks: ranks(LAYERS), handed_on: HashMap::new() };
-        // Twice: the second time lib.rs sees through the other facades.
-        for _ in 0..2 {
+        // Again and again: each time a facade sees through those that it hands on from.
+        for _ in 0..3 {
             for (path, source) in &tree.files {
                 if is_facade(path) || path == "lib.rs" {
                     let map = hands_on(&tree, path, source);
@@ -91,21 +97,26 @@ impl Tree {
     /// The file that a path of modules and items from the root of the crate leads to: a listed
     /// file, or a facade if the item cannot be told.
     fn resolve(&self, segments: &[String]) -> String {
-        let facade = match segments.first() {
-            None => return "lib.rs".to_owned(),
-            Some(first) if self.exists(&format!("{first}.rs")) => return format!("{first}.rs"),
-            Some(first) if self.is_folder(first) => {
-                if let Some(second) = segments.get(1) {
-                    let file = format!("{first}/{second}.rs");
-                    if self.exists(&file) {
-                        return file;
-                    }
-                }
-                format!("{first}/mod.rs")
+        if segments.is_empty() {
+            return "lib.rs".to_owned();
+        }
+        // As deep into the folders as the segments lead.
+        let mut facade = "lib.rs".to_owned();
+        let mut folder = String::new();
+        let mut rest = segments;
+        while let Some((first, after)) = rest.split_first() {
+            let file = format!("{folder}{first}.rs");
+            if self.exists(&file) {
+                return file;
             }
-            Some(_) => "lib.rs".to_owned(),
-        };
-        let item = segments.get(usize::from(facade != "lib.rs"));
+            if !self.is_folder(&format!("{folder}{first}")) {
+                break;
+            }
+            folder = format!("{folder}{first}/");
+            facade = format!("{folder}mod.rs");
+            rest = after;
+        }
+        let item = rest.first();
         let from = item.and_then(|item| self.handed_on.get(&facade)?.get(item));
         from.unwrap_or(&facade).clone()
     }
@@ -415,6 +426,30 @@ fn ignored_and_sleeping(source: &Source) -> Vec<Finding> {
     findings
 }
 
+/// Tests and examples listen on ports that the system gives, so that any number run at once.
+/// Port 1 stands for one that nobody listens on, 4222 for the default in what is shown to people.
+fn fixed_ports(source: &Source) -> Vec<Finding> {
+    const HOSTS: &[&str] =
+        &["127.0.0.1:", "localhost:", "0.0.0.0:", "[::1]:", "\"127.0.0.1\", ", "LOCALHOST, "];
+    let mut findings = Vec::new();
+    for host in HOSTS {
+        for (at, _) in source.text.match_indices(host) {
+            let port: String = source.text[at + host.len()..]
+                .chars()
+                .take_while(|c| c.is_ascii_digit() || *c == '_')
+                .collect();
+            let in_comment = !source.comments[at..at + 1].trim().is_empty();
+            if !in_comment && !matches!(port.as_str(), "" | "0" | "1" | "4222") {
+                findings.push((
+                    source.line_of(at),
+                    format!("the fixed port {port}: use support::ports, or port 0"),
+                ));
+            }
+        }
+    }
+    findings
+}
+
 /// The version is in the change log, and the README does not tell another one.
 fn version(manifest: &str, change_log: &str, readme: &str) -> Vec<Finding> {
     let line = manifest.lines().find_map(|line| line.strip_prefix("version = "));
@@ -522,6 +557,10 @@ fn rust_files(folder: &str) -> BTreeMap<String, Source> {
         for entry in entries.map(Result::unwrap) {
             let name = format!("{inside}{}", entry.file_name().to_str().unwrap());
             if entry.file_type().unwrap().is_dir() {
+                // What cargo makes for the packages among the tests.
+                if entry.file_name() == "target" {
+                    continue;
+                }
                 open.push(format!("{name}/"));
             } else if name.ends_with(".rs") {
                 let text = fs::read_to_string(entry.path()).unwrap();
@@ -640,6 +679,21 @@ fn no_test_is_ignored_or_sleeps_for_a_condition() {
 }
 
 #[test]
+fn no_test_or_example_has_a_port_of_its_own() {
+    let mut findings = Vec::new();
+    for folder in ["tests", "examples"] {
+        for (path, source) in &rust_files(folder) {
+            // The sample below is bad by intent, and addresses that are only read are not used.
+            if path != "it/tidy.rs" && path != "it/secrets.rs" {
+                let found = fixed_ports(source).into_iter();
+                findings.extend(found.map(|at| (format!("{folder}/{path}"), at)));
+            }
+        }
+    }
+    assert_tidy(findings);
+}
+
+#[test]
 fn the_version_is_the_same_everywhere() {
     let [manifest, log, readme] = ["Cargo.toml", "CHANGELOG.md", "README.md"].map(top_file);
     let findings = version(&manifest, &log, &readme);
@@ -734,7 +788,7 @@ mod samples {
         let above = imports(&[("lib.rs", "//! x\nuse testing::server::Server;")], "lib.rs");
         assert_eq!(above, ["2: a use of testing/server.rs"]);
         let below = "//! x\nuse crate::protocol::{Letter, Unknown};";
-        assert!(imports(&[files[0], ("auth.rs", below)], "auth.rs").is_empty());
+        assert!(imports(&[files[0], ("drain.rs", below)], "drain.rs").is_empty());
     }
 
     #[test]
@@ -860,6 +914,15 @@ mod samples {
                      thread::sleep(x);\n\
                     thread::sleep(y); // Paces: the same.\n \"thread::sleep(z) #[ignore]\";\n}";
         assert_eq!(ignored_and_sleeping(&Source::new(good)), []);
+    }
+
+    #[test]
+    fn a_fixed_port_is_found() {
+        let bad = "fn f() {\n g(\"127.0.0.1:5222\");\n h((\"127.0.0.1\", 7_000));\n}\n";
+        assert_eq!(lines(fixed_ports(&Source::new(bad))), [2, 3]);
+        let good = "// 127.0.0.1:5222\nfn f() {\n g(\"127.0.0.1:0\", \"127.0.0.1:1\");\n\
+                    h(format!(\"localhost:{port}\"));\n}\n";
+        assert_eq!(fixed_ports(&Source::new(good)), []);
     }
 
     #[test]

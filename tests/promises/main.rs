@@ -1,10 +1,10 @@
 //! The promises of the guide, proved with figures.
 //!
 //! Each proof is a function that panics when its promise is broken and otherwise tells the figure
-//! that it reached. `cargo test --release --all-features --test promises` runs the short tier in
-//! minutes, with `-- --long` behind it the tier of an hour; further words choose proofs by the
-//! beginning of their number. What is drawn at random comes from seeds, which are printed;
-//! `SEED=n` replays one.
+//! that it reached. `cargo test --release --features testing,internals,websocket --test promises`
+//! runs the short tier in minutes, with `-- --long` behind it the tier of an hour; further words
+//! choose proofs by the beginning of their number. What is drawn at random comes from seeds, which
+//! are printed; `SEED=n` replays one.
 //!
 //! A program without the test harness: some proofs count threads and descriptors of their process,
 //! and all of them want both cores.
@@ -22,15 +22,27 @@
 #[allow(unused_imports, reason = "what the tests of these files import: they run elsewhere")]
 mod support;
 
+mod callbacks;
+mod chaos;
 mod consumers;
 mod delivery;
+mod hostile;
+#[path = "../inputs/mod.rs"]
+mod inputs;
 mod ledger;
 mod liveness;
+mod lives;
+mod matrix;
 mod outages;
+mod outgoing;
 mod requests;
 mod resources;
+mod soak;
 
 use std::env;
+use std::panic;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use support::watchdog::within;
@@ -67,6 +79,36 @@ const fn minutes(minutes: u64) -> Duration {
 }
 
 const PROOFS: &[Proof] = &[
+    Proof {
+        number: "A1",
+        promise: "no input makes anything panic, hang or be read wrongly",
+        run: hostile::changed_inputs,
+        limits: [minutes(5), minutes(30)],
+    },
+    Proof {
+        number: "A2",
+        promise: "how bytes are cut into reads changes nothing",
+        run: hostile::cuts,
+        limits: [minutes(5), minutes(30)],
+    },
+    Proof {
+        number: "A4",
+        promise: "the time that an input takes is linear",
+        run: hostile::linear_time,
+        limits: [minutes(5), minutes(30)],
+    },
+    Proof {
+        number: "B1",
+        promise: "no string of the program becomes a second protocol line",
+        run: outgoing::injected,
+        limits: [minutes(5), minutes(30)],
+    },
+    Proof {
+        number: "B3",
+        promise: "one publish is one whole frame, whoever publishes beside it",
+        run: outgoing::whole_frames,
+        limits: [minutes(5), minutes(30)],
+    },
     Proof {
         number: "E1a",
         promise: "lost links lose one run of messages each, and nothing else",
@@ -140,6 +182,30 @@ const PROOFS: &[Proof] = &[
         limits: [minutes(5), minutes(30)],
     },
     Proof {
+        number: "G1",
+        promise: "anything may be called from anywhere, in every state",
+        run: matrix::all_cells,
+        limits: [minutes(5), minutes(30)],
+    },
+    Proof {
+        number: "G2",
+        promise: "a panic in the program's code harms nobody else",
+        run: callbacks::panics,
+        limits: [minutes(5), minutes(30)],
+    },
+    Proof {
+        number: "G4",
+        promise: "a slow listener slows only listeners",
+        run: callbacks::sleeping_listener,
+        limits: [minutes(5), minutes(30)],
+    },
+    Proof {
+        number: "H1",
+        promise: "nothing is left behind",
+        run: lives::nothing_is_left,
+        limits: [minutes(5), minutes(30)],
+    },
+    Proof {
         number: "H2",
         promise: "what runs out is an error, and recovers",
         run: resources::exhaustion,
@@ -157,6 +223,19 @@ const PROOFS: &[Proof] = &[
         run: resources::children,
         limits: [minutes(5), minutes(30)],
     },
+    Proof {
+        number: "J1",
+        promise: "whatever happens to a cluster, the promises hold, and all is well again soon",
+        run: chaos::chaos,
+        limits: [minutes(5), minutes(30)],
+    },
+    Proof {
+        number: "J2",
+        promise: "a steady load stays steady (SOAK=seconds)",
+        run: soak::steady,
+        // As long as one likes.
+        limits: [minutes(1_500), minutes(1_500)],
+    },
 ];
 
 fn main() {
@@ -166,6 +245,8 @@ fn main() {
     }
     let tier = if words.iter().any(|word| word == "--long") { Tier::Long } else { Tier::Short };
     let chosen: Vec<&String> = words.iter().filter(|word| !word.starts_with('-')).collect();
+    compare_with_the_guide();
+    let internal = count_internal_panics();
     let mut rows = Vec::new();
     for proof in PROOFS {
         if !chosen.is_empty() && !chosen.iter().any(|word| proof.number.starts_with(*word)) {
@@ -179,6 +260,31 @@ fn main() {
         println!("{}: {figure} ({took:.1} s)", proof.number);
         rows.push(format!("| {} | {} | {figure} | {took:.1} |", proof.number, proof.promise));
     }
+    let panics = internal.load(Ordering::SeqCst);
+    let promise = "the library itself never panics";
+    rows.push(format!("| H5 | {promise} | {panics} panics in its code in all these runs | 0 |"));
     println!("\n| number | promise | figure | seconds |\n| --- | --- | --- | --- |");
     println!("{}", rows.join("\n"));
+    assert_eq!(panics, 0, "H5: the library panicked; it tells where above");
+}
+
+/// The page of the guide names every proof.
+fn compare_with_the_guide() {
+    let page = include_str!("../../src/guide/promises.rs");
+    for Proof { number, .. } in PROOFS {
+        assert!(page.contains(&format!(" {number} |")), "src/guide/promises.rs lacks {number}");
+    }
+}
+
+/// Counts every panic that begins in a file of the library, whoever catches it.
+fn count_internal_panics() -> Arc<AtomicU64> {
+    let (count, usual) = (Arc::new(AtomicU64::new(0)), panic::take_hook());
+    let inside = Arc::clone(&count);
+    panic::set_hook(Box::new(move |told| {
+        if told.location().is_some_and(|at| at.file().starts_with("src/")) {
+            inside.fetch_add(1, Ordering::SeqCst);
+        }
+        usual(told);
+    }));
+    count
 }

@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 use std::{env, fs, thread};
 
-use nats_blocking::{Connection, Error, ErrorKind, Options};
+use nats_blocking::{Connection, Error, ErrorKind, Options, SelectedServer};
 
 use crate::Tier;
 use crate::support::leaks::{Snapshot, wait_back_to};
@@ -121,7 +121,13 @@ pub(crate) fn exhaustion(_: Tier) -> String {
 
 /// In the process with few descriptors.
 fn starve(url: &str) {
-    let kept = connect(url).unwrap();
+    // It waits before it connects again: its descriptor is taken away meanwhile.
+    let (own, pause) = (url.to_owned(), Duration::from_millis(500));
+    let kept = Options::builder()
+        .server(url)
+        .select_server(move |_| Some(SelectedServer::new(&own).with_delay(pause)))
+        .connect()
+        .unwrap();
     let mut open = Vec::new();
     while let Ok(file) = fs::File::open("/dev/null") {
         open.push(file);

@@ -14,6 +14,7 @@ use nats_blocking::{
 };
 use serde_json::Value;
 
+use crate::support::certificates::Authority;
 use crate::support::nats_server::{Config, NatsServer};
 use crate::support::ports;
 use crate::support::wait::poll;
@@ -28,6 +29,12 @@ const SCENARIO_LIMIT: Duration = Duration::from_secs(120);
 pub(crate) enum Kind {
     Real,
     Embedded,
+    /// The real server, which takes raw connections of a test in clear too.
+    #[cfg_attr(not(feature = "tls"), allow(dead_code))]
+    RealOverTls,
+    /// The real server on its WebSocket port.
+    #[cfg_attr(not(feature = "websocket"), allow(dead_code))]
+    RealOverWebSocket,
 }
 
 /// How a server is to be.
@@ -44,7 +51,15 @@ pub(crate) struct Setup {
 pub(crate) struct Backend(Running);
 
 enum Running {
-    Real { server: Mutex<NatsServer>, port: u16, monitor: u16 },
+    Real {
+        server: Mutex<NatsServer>,
+        port: u16,
+        monitor: u16,
+        /// Its WebSocket port, if clients go there.
+        websocket: Option<u16>,
+        #[cfg_attr(not(feature = "tls"), allow(dead_code))]
+        authority: Option<Authority>,
+    },
     Embedded(Server),
 }
 
@@ -56,13 +71,18 @@ pub(crate) fn run(kind: Kind, setup: Setup, name: &str, scenario: fn(&Backend)) 
 impl Backend {
     fn start(kind: Kind, setup: Setup) -> Self {
         Self(match kind {
-            Kind::Real => start_real(setup),
+            Kind::Real => start_real(setup, None, None),
+            Kind::RealOverTls => start_real(setup, Some(Authority::new()), None),
+            Kind::RealOverWebSocket => start_real(setup, None, Some(ports::free())),
             Kind::Embedded => start_embedded(setup),
         })
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("nats://127.0.0.1:{}", self.port())
+        match &self.0 {
+            Running::Real { websocket: Some(port), .. } => format!("ws://127.0.0.1:{port}"),
+            _ => format!("nats://127.0.0.1:{}", self.port()),
+        }
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -74,11 +94,19 @@ impl Backend {
 
     /// Options for this server, with short waits before attempts to reconnect.
     pub(crate) fn options(&self) -> OptionsBuilder {
-        Options::builder()
+        let options = Options::builder()
             .server(self.url())
             .connect_timeout(LIMIT)
             .reconnect_wait(Duration::from_millis(20))
             .reconnect_jitter(Duration::from_millis(10))
+            .reconnect_jitter_tls(Duration::from_millis(10));
+        match &self.0 {
+            #[cfg(feature = "tls")]
+            Running::Real { authority: Some(authority), .. } => {
+                options.root_certificates_file(&authority.file)
+            }
+            _ => options,
+        }
     }
 
     pub(crate) fn client(&self) -> Client {
@@ -184,7 +212,7 @@ fn stand_still(server: &NatsServer) {
     assert!(stopped.is_some() || !cfg!(target_os = "linux"), "the server did not stop");
 }
 
-fn start_real(setup: Setup) -> Running {
+fn start_real(setup: Setup, authority: Option<Authority>, websocket: Option<u16>) -> Running {
     let monitor = ports::free();
     let mut config = Config::new().extra(&format!("http: \"127.0.0.1:{monitor}\""));
     if let Some(bytes) = setup.max_payload {
@@ -201,8 +229,14 @@ fn start_real(setup: Setup) -> Running {
     if !permissions.is_empty() {
         config = config.user_with_permissions("guest", "guest", &permissions).no_auth_user("guest");
     }
+    if let Some(authority) = &authority {
+        config = config.extra(&authority.server().tls_block("")).extra("allow_non_tls: true");
+    }
+    if let Some(port) = websocket {
+        config = config.websocket(port, "no_tls: true");
+    }
     let server = NatsServer::start(&config);
-    Running::Real { port: server.port(), server: Mutex::new(server), monitor }
+    Running::Real { port: server.port(), server: Mutex::new(server), monitor, websocket, authority }
 }
 
 fn start_embedded(setup: Setup) -> Running {

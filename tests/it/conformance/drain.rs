@@ -8,7 +8,7 @@ use nats_blocking::testing::Happening;
 use nats_blocking::{ConnectionEventKind, ConnectionStatus, Consumer, ConsumerStatus, ErrorKind};
 
 use super::backend::{Backend, Client, LIMIT, kind, numbers, text, text_of, texts};
-use crate::support::wait::Gate;
+use crate::support::wait::{Gate, poll};
 
 conformance! {
     nothing_that_has_arrived_is_lost,
@@ -20,6 +20,12 @@ conformance! {
     a_drain_ends_when_the_server_is_lost,
     a_drained_subscription_keeps_what_arrived_and_ends,
     a_subscription_drains_while_the_server_is_down,
+    a_subscription_whose_drain_took_too_long_says_so_and_keeps_what_arrived,
+    a_dispatcher_whose_drain_took_too_long_says_so_and_handles_what_arrived,
+    a_drain_of_a_consumer_does_not_wait_for_a_lost_server,
+    draining_twice_and_after_the_end_is_no_fault,
+    a_draining_subscription_is_not_announced_again,
+    consumers_of_a_closed_connection_cannot_drain,
 }
 
 fn draining_events(client: &Client) -> usize {
@@ -244,4 +250,134 @@ fn a_subscription_drains_while_the_server_is_down(backend: &Backend) {
     assert_eq!(texts(&stays, 2), ["before", "after"]);
     assert_eq!(text(&drained), "before");
     assert_eq!(kind(drained.next()), ErrorKind::Closed);
+}
+
+fn a_subscription_whose_drain_took_too_long_says_so_and_keeps_what_arrived(backend: &Backend) {
+    let client = backend.client();
+    let drained = client.subscribe("a").unwrap();
+    for payload in numbers(3) {
+        client.publish("a", payload).unwrap();
+    }
+    client.flush().unwrap();
+    backend.go_silent(true);
+    assert_eq!(kind(drained.drain(Duration::from_millis(50))), ErrorKind::Timeout);
+    assert_eq!(drained.status(), ConsumerStatus::Ended);
+    assert_eq!((drained.pending_messages(), drained.dropped()), (3, 0));
+    assert_eq!(texts(&drained, 3), numbers(3));
+    assert_eq!(kind(drained.next()), ErrorKind::Closed);
+    backend.go_silent(false);
+    client.flush().unwrap();
+    assert_eq!(backend.subscription_count(), 0, "it was unsubscribed all the same");
+}
+
+fn a_dispatcher_whose_drain_took_too_long_says_so_and_handles_what_arrived(backend: &Backend) {
+    let client = backend.client();
+    let (sender, handled) = mpsc::channel();
+    let gate = Gate::new();
+    let at_gate = gate.clone();
+    let dispatcher = client
+        .dispatcher(move |_, message| {
+            assert!(at_gate.wait(LIMIT));
+            let _ = sender.send(text_of(&message));
+        })
+        .unwrap();
+    dispatcher.subscribe("a").unwrap();
+    for payload in numbers(3) {
+        client.publish("a", payload).unwrap();
+    }
+    client.flush().unwrap();
+    backend.go_silent(true);
+    assert_eq!(kind(dispatcher.drain(Duration::from_millis(50))), ErrorKind::Timeout);
+    gate.open();
+    let order: Vec<String> = (0..3).map(|_| handled.recv_timeout(LIMIT).unwrap()).collect();
+    assert_eq!(order, numbers(3));
+    backend.go_silent(false);
+    dispatcher.drain(LIMIT).unwrap();
+    assert_eq!(dispatcher.status(), ConsumerStatus::Ended);
+}
+
+fn a_drain_of_a_consumer_does_not_wait_for_a_lost_server(backend: &Backend) {
+    let client = backend.client();
+    let drained = client.subscribe("a").unwrap();
+    let dispatcher = client.dispatcher(|_, _| ()).unwrap();
+    dispatcher.subscribe("a").unwrap();
+    client.publish("a", "before").unwrap();
+    client.flush().unwrap();
+    backend.go_silent(true);
+    thread::scope(|scope| {
+        // Longer than the scenario may take.
+        let one = scope.spawn(|| drained.drain(LIMIT * 100));
+        let other = scope.spawn(|| dispatcher.drain(LIMIT * 100));
+        backend.go_down();
+        // The server has forgotten both: there is nothing left to confirm.
+        one.join().unwrap().unwrap();
+        other.join().unwrap().unwrap();
+    });
+    assert_eq!(text(&drained), "before");
+    assert_eq!(kind(drained.next()), ErrorKind::Closed);
+    assert_eq!(dispatcher.delivered(), 1);
+    backend.come_up();
+    client.wait_resubscribed(1);
+    client.flush().unwrap();
+    assert_eq!(backend.subscription_count(), 0);
+}
+
+fn draining_twice_and_after_the_end_is_no_fault(backend: &Backend) {
+    let client = backend.client();
+    let drained = client.subscribe("a").unwrap();
+    client.publish("a", "1").unwrap();
+    thread::scope(|scope| {
+        let one = scope.spawn(|| drained.drain(LIMIT));
+        drained.drain(LIMIT).unwrap();
+        one.join().unwrap().unwrap();
+    });
+    drained.drain(LIMIT).unwrap();
+    assert_eq!(text(&drained), "1");
+    assert_eq!(kind(drained.next()), ErrorKind::Closed);
+    let dropped = client.subscribe("b").unwrap();
+    client.publish("b", "waits").unwrap();
+    client.flush().unwrap();
+    dropped.unsubscribe();
+    dropped.drain(LIMIT).unwrap();
+    assert_eq!(kind(dropped.next()), ErrorKind::Closed);
+    let dispatcher = client.dispatcher(|_, _| ()).unwrap();
+    dispatcher.subscribe("c").unwrap();
+    dispatcher.drain(LIMIT).unwrap();
+    dispatcher.drain(LIMIT).unwrap();
+    assert_eq!(backend.subscription_count(), 0);
+}
+
+fn a_draining_subscription_is_not_announced_again(backend: &Backend) {
+    let client = backend.client();
+    let drained = client.subscribe("a").unwrap();
+    client.flush().unwrap();
+    backend.go_silent(true);
+    thread::scope(|scope| {
+        let draining = scope.spawn(|| drained.drain(LIMIT * 3));
+        let begun = poll(LIMIT, || (drained.status() != ConsumerStatus::Active).then_some(()));
+        assert!(begun.is_some());
+        backend.go_down();
+        draining.join().unwrap().unwrap();
+    });
+    backend.come_up();
+    client.wait_resubscribed(1);
+    client.flush().unwrap();
+    assert_eq!(backend.subscription_count(), 0);
+    let other = client.subscribe("a").unwrap();
+    client.publish("a", "new").unwrap();
+    assert_eq!(text(&other), "new");
+    assert_eq!(kind(drained.next()), ErrorKind::Closed);
+}
+
+fn consumers_of_a_closed_connection_cannot_drain(backend: &Backend) {
+    let client = backend.client();
+    let subscription = client.subscribe("a").unwrap();
+    let dispatcher = client.dispatcher(|_, _| ()).unwrap();
+    dispatcher.subscribe("a").unwrap();
+    client.publish("a", "kept").unwrap();
+    client.flush().unwrap();
+    client.close();
+    assert_eq!(kind(subscription.drain(LIMIT)), ErrorKind::Closed);
+    assert_eq!(kind(dispatcher.drain(LIMIT)), ErrorKind::Closed);
+    assert_eq!(text(&subscription), "kept");
 }

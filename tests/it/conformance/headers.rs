@@ -11,6 +11,7 @@ conformance! {
     a_value_that_is_not_text_costs_one_notice_and_nothing_else,
     a_connection_without_headers_refuses_to_send_them,
     a_status_of_a_publisher_is_read,
+    a_request_and_its_answer_may_have_headers,
 }
 
 fn headers_arrive_as_they_were_sent(backend: &Backend) {
@@ -128,4 +129,26 @@ fn a_status_of_a_publisher_is_read(backend: &Backend) {
     assert_eq!((status.code(), status.description()), (408, "Request Timeout"));
     assert_eq!(message.headers().get("Left"), Some("3"));
     assert!(!status.is_no_responders());
+}
+
+fn a_request_and_its_answer_may_have_headers(backend: &Backend) {
+    let client = backend.client();
+    let dispatcher = client
+        .dispatcher(|connection, message| {
+            let mut headers = message.headers().clone();
+            headers.insert("Answered", "yes").unwrap();
+            connection.respond_with_headers(&message, &headers, message.payload()).unwrap();
+        })
+        .unwrap();
+    dispatcher.subscribe("ask").unwrap();
+    let headers = Headers::try_from_iter([("Trace", "1"), ("trace", "2")]).unwrap();
+    let reply = client.request_with_headers("ask", &headers, "who", LIMIT).unwrap();
+    let lines: Vec<_> = reply.headers().iter().collect();
+    assert_eq!(lines, [("Trace", "1"), ("trace", "2"), ("Answered", "yes")]);
+    assert_eq!(reply.payload(), b"who");
+    let message = Message::new("ask", "later").with_headers(headers).with_reply("not.used");
+    let reply = client.send_request_message(&message).unwrap().wait(LIMIT).unwrap();
+    assert_eq!((reply.headers().len(), reply.payload()), (3, &b"later"[..]));
+    let plain = Message::new("a", "");
+    assert_eq!(kind(client.respond_with_headers(&plain, &Headers::new(), "")), ErrorKind::Misuse);
 }

@@ -9,6 +9,21 @@ conformance! {
     accessors_tell_of_a_lost_server,
     statistics_count_what_happened,
     statuses_can_be_waited_for,
+    the_cause_of_the_end_is_told_as_long_as_one_asks,
+}
+
+fn the_cause_of_the_end_is_told_as_long_as_one_asks(backend: &Backend) {
+    let closed = backend.client();
+    closed.close();
+    assert!(closed.close_cause().is_none(), "the program closed it");
+    let lost = backend.client_with(|options| options.no_reconnect());
+    assert!(lost.close_cause().is_none());
+    backend.go_down();
+    lost.wait_for_status(ConnectionStatus::Closed, LIMIT).unwrap();
+    let cause = lost.close_cause().expect("a cause");
+    let delivered = lost.wait_closed(LIMIT).unwrap().expect("the same cause");
+    assert_eq!(cause.to_string(), delivered.to_string());
+    backend.come_up();
 }
 
 fn accessors_tell_of_the_server_in_use(backend: &Backend) {
@@ -26,15 +41,22 @@ fn accessors_tell_of_the_server_in_use(backend: &Backend) {
     assert_eq!(client.client_ip().as_deref(), Some("127.0.0.1"));
     let (local, peer) = (client.local_addr().unwrap(), client.peer_addr().unwrap());
     assert!(local.ip().is_loopback() && local.port() != peer.port());
-    assert_eq!(peer.port(), backend.port());
+    assert!(backend.url().ends_with(&format!(":{}", peer.port())));
     client.wait_written();
     assert_eq!((client.subscription_count(), client.pending_requests()), (0, 0));
     assert!(client.last_error().is_none());
+    assert_eq!(client.name(), Some("looked-at"));
+    assert!(client.supports_headers());
+    assert!(client.connected_since().unwrap().elapsed() < LIMIT);
+    assert!(client.close_cause().is_none());
     assert!(client.new_inbox().unwrap().starts_with("_INBOX."));
     let shown = format!("{:?}", client.connection);
     assert!(shown.contains("looked-at") && shown.contains("Connected"), "{shown}");
     let other = backend.client();
     assert_ne!(other.client_id(), client.client_id());
+    assert!(other.name().is_none());
+    let bare = backend.client_with(|options| options.no_headers());
+    assert!(!bare.supports_headers() && bare.server_info().headers());
 }
 
 fn accessors_tell_of_a_lost_server(backend: &Backend) {
@@ -44,6 +66,7 @@ fn accessors_tell_of_a_lost_server(backend: &Backend) {
     assert!(client.is_reconnecting() && !client.is_connected());
     assert!(client.connected_url().is_none());
     assert!(client.local_addr().is_none() && client.peer_addr().is_none());
+    assert!(client.connected_since().is_none());
     assert_eq!(client.max_payload(), 1_048_576, "that of the last server");
     assert_eq!(client.servers(), [backend.url()]);
     client.publish("a", "123").unwrap();
@@ -54,7 +77,10 @@ fn accessors_tell_of_a_lost_server(backend: &Backend) {
     client.flush().unwrap();
     client.wait_written();
     assert_eq!(client.connected_url(), Some(backend.url()));
+    assert!(client.connected_since().is_some());
     assert!(client.last_error().is_some());
+    client.clear_last_error();
+    assert!(client.last_error().is_none());
 }
 
 fn statistics_count_what_happened(backend: &Backend) {

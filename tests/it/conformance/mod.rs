@@ -1,11 +1,12 @@
 //! What a program does with messages, each scenario against the real server and against the one of
 //! `nats_blocking::testing`, so that the second cannot drift from the first.
 //!
-//! A scenario is a function that takes a [`Backend`](backend::Backend); [`conformance!`] makes two
-//! tests of it, `real` and `embedded`, in a module with its name.
+//! A scenario is a function that takes a [`Backend`](backend::Backend); [`conformance!`] makes
+//! four tests of it, in a module with its name: `real`, `embedded`, and `over_tls` and
+//! `over_websocket`, against the real server again.
 
-/// Makes the tests `NAME::real` and `NAME::embedded` of each function named; `setup` says how the
-/// server is to be.
+/// Makes the tests `NAME::real`, `embedded`, `over_tls` and `over_websocket` of each function
+/// named; `setup` says how the server is to be.
 macro_rules! conformance {
     (setup: $setup:expr; $($name:ident),+ $(,)?) => {$(
         mod $name {
@@ -22,6 +23,18 @@ macro_rules! conformance {
             fn embedded() {
                 run(Kind::Embedded, $setup, stringify!($name), super::$name);
             }
+
+            #[test]
+            #[cfg(feature = "tls")]
+            fn over_tls() {
+                run(Kind::RealOverTls, $setup, stringify!($name), super::$name);
+            }
+
+            #[test]
+            #[cfg(feature = "websocket")]
+            fn over_websocket() {
+                run(Kind::RealOverWebSocket, $setup, stringify!($name), super::$name);
+            }
         }
     )+};
     ($($name:ident),+ $(,)?) => {
@@ -31,7 +44,9 @@ macro_rules! conformance {
 
 mod backend;
 
+mod barrier;
 mod close;
+mod closed_hook;
 mod dispatcher;
 mod drain;
 mod flush;
@@ -43,5 +58,7 @@ mod outbox;
 mod publish;
 mod reconnect;
 mod request;
+mod select;
 mod slow_consumer;
 mod subscribe;
+mod subscription_set;

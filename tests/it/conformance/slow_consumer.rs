@@ -14,6 +14,8 @@ conformance! {
     the_limit_of_the_options_holds_for_new_subscriptions,
     what_was_dropped_counts_for_the_number_asked_for,
     a_slow_handler_is_a_slow_consumer,
+    each_subscription_of_a_dispatcher_may_have_a_limit_of_its_own,
+    the_limit_of_the_options_may_be_none,
 }
 
 fn slow(client: &Client) -> usize {
@@ -160,4 +162,54 @@ fn a_slow_handler_is_a_slow_consumer(backend: &Backend) {
         .recorder
         .wait_for(LIMIT, |happening| matches!(happening, Happening::SlowConsumerRecovered { .. }))
         .unwrap();
+}
+
+fn each_subscription_of_a_dispatcher_may_have_a_limit_of_its_own(backend: &Backend) {
+    let client = backend.client();
+    let gate = Gate::new();
+    let at_gate = gate.clone();
+    let (sender, begins) = mpsc::channel();
+    let dispatcher = client
+        .dispatcher(move |_, _| {
+            let _ = sender.send(());
+            assert!(at_gate.wait(LIMIT));
+        })
+        .unwrap();
+    let stuck = dispatcher.subscribe("stuck").unwrap();
+    client.publish("stuck", "").unwrap();
+    begins.recv_timeout(LIMIT).unwrap();
+    let narrow = dispatcher.subscribe("a").unwrap();
+    let wide = dispatcher.subscribe("a").unwrap();
+    let limits = PendingLimits::new(3, 0);
+    assert!(dispatcher.set_pending_limits_of(narrow, limits));
+    assert!(!dispatcher.set_pending_limits_of(12_345, limits));
+    publish(&client, 10);
+    let look = |sid| dispatcher.subscription(sid).unwrap();
+    assert_eq!(look(narrow).pending_limits(), limits);
+    assert_eq!(look(wide).pending_limits(), dispatcher.pending_limits());
+    assert_eq!((look(narrow).pending_messages(), look(narrow).dropped()), (3, 7));
+    assert_eq!((look(wide).pending_messages(), look(wide).dropped()), (10, 0));
+    let told = |happening: &Happening| match happening {
+        Happening::SlowConsumer { id, .. } => *id == narrow,
+        _ => false,
+    };
+    client.recorder.wait_for(LIMIT, told).unwrap();
+    // Those of the dispatcher are set for all, the present ones too.
+    let all = PendingLimits::new(20, 2_000);
+    dispatcher.set_pending_limits(all);
+    assert_eq!([narrow, wide, stuck].map(|sid| look(sid).pending_limits()), [all; 3]);
+    assert!(dispatcher.subscription(12_345).is_none());
+    gate.open();
+    dispatcher.drain(LIMIT).unwrap();
+    assert_eq!((dispatcher.delivered(), dispatcher.dropped()), (14, 7));
+}
+
+fn the_limit_of_the_options_may_be_none(backend: &Backend) {
+    let client = backend.client_with(|options| options.pending_limits(PendingLimits::UNLIMITED));
+    let consumer = client.subscribe("a").unwrap();
+    assert_eq!(consumer.pending_limits(), PendingLimits::UNLIMITED);
+    let usual = backend.client();
+    let default = usual.subscribe("a").unwrap().pending_limits();
+    assert_eq!(default, PendingLimits::default());
+    assert_eq!((default.messages(), default.bytes()), (524_288, 67_108_864));
 }

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nats_blocking::testing::Happening;
 use nats_blocking::{ConnectionEventKind as Kind, Error, ErrorKind, OutboxPolicy, ServerErrorKind};
@@ -67,31 +67,6 @@ fn buffered_messages_that_the_new_server_would_refuse_are_told_and_the_others_ar
         client.flush().unwrap();
         assert_eq!(client.count(disconnected), 1, "{}", client.timeline("one loss"));
         client.finish();
-    });
-}
-
-#[test]
-fn a_full_server_says_so_and_is_not_a_time_out() {
-    within(Duration::from_secs(60), "connections", || {
-        let server = NatsServer::start(&Config::new().max_connections(1));
-        // The look whether the server is ready may still count as a connection.
-        let first = poll(LIMIT, || Client::try_connect(quick(server.url())).0.ok()).unwrap();
-        let started = Instant::now();
-        let (refused, recorder) =
-            Client::try_connect(quick(server.url()).connect_timeout(Duration::from_secs(50)));
-        let error = refused.err().expect("the server is full");
-        let took = started.elapsed();
-        assert!(took < LIMIT, "{took:?}: {error}");
-        assert_eq!(error.kind(), ErrorKind::Connect);
-        assert_eq!(error.attempts().len(), 1);
-        let cause = error.attempts()[0].cause();
-        assert_eq!(said(cause), Some(&ServerErrorKind::MaximumConnections), "{cause}");
-        recorder.wait_for_event(LIMIT, super::closed).unwrap();
-        recorder.check().unwrap();
-        first.round_trip("a");
-        first.finish();
-        let next = poll(LIMIT, || Client::try_connect(quick(server.url())).0.ok()).unwrap();
-        next.finish();
     });
 }
 

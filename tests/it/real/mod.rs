@@ -2,23 +2,44 @@
 //!
 //! | file | what happens to the server |
 //! | --- | --- |
+//! | `first_connect` | it is not there yet when the client connects |
 //! | `restart` | it is killed and comes back on its port |
 //! | `signals` | it is stopped and continued, terminated, told to leave |
 //! | `limits` | it has limits, and lowers them |
+//! | `odd` | nothing, but another publisher is odd, and so are our strings |
 //! | `authorization` | it asks who we are, and changes its mind |
+//! | `credentials` | it knows nkeys and JWTs, which change |
 //! | `permissions` | it forbids some subjects |
+//! | `choosing` | it is one of those that the program chooses from |
 //! | `cluster` | it is one of three |
+//! | `lame_duck` | it leaves, and the client leaves it first |
+//! | `own_close` | it is left by the program itself |
+//! | `tls`, `tls_refused` | it speaks TLS, with a good certificate or a bad one |
 //! | `old_server` | it is older than the pinned one |
+//! | `statistics` | whatever moves a counter |
+//! | `watching` | nothing special, while a read listener and a trace look on |
 //!
 //! Every test ends with `Client::finish`, which checks the order of all events.
 
 mod authorization;
+mod choosing;
 mod cluster;
+mod credentials;
+mod first_connect;
+mod lame_duck;
 mod limits;
+mod odd;
 mod old_server;
+mod own_close;
 mod permissions;
 mod restart;
 mod signals;
+mod statistics;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(feature = "tls")]
+mod tls_refused;
+mod watching;
 
 use std::ops::Deref;
 use std::time::Duration;

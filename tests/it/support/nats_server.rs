@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::jwt::{Account, Operator};
 use super::ports;
 use super::wait::poll;
 
@@ -41,6 +42,7 @@ pub(crate) struct Config {
     authorization: Vec<String>,
     cluster: Vec<String>,
     program: Option<PathBuf>,
+    tls_first: bool,
 }
 
 impl Config {
@@ -79,6 +81,22 @@ impl Config {
             quoted(password)
         ));
         self
+    }
+
+    /// Adds a user with the public nkey, who may do everything.
+    pub(crate) fn nkey(mut self, public: &str) -> Self {
+        self.users.push(format!("{{ nkey: {} }}", quoted(public)));
+        self
+    }
+
+    /// Users are those of the operator's accounts, which the server holds itself.
+    pub(crate) fn operator(self, operator: &Operator, accounts: &[&Account]) -> Self {
+        let preload: Vec<String> = accounts
+            .iter()
+            .map(|account| format!("{}: {}", account.public(), quoted(&account.jwt(operator))))
+            .collect();
+        self.extra(&format!("operator: {}\nresolver: MEMORY", quoted(&operator.jwt())))
+            .extra(&format!("resolver_preload: {{\n{}\n}}", preload.join("\n")))
     }
 
     /// Clients must show this token. Cannot be combined with users.
@@ -135,6 +153,17 @@ impl Config {
     pub(crate) fn lame_duck(self, whole: Duration, grace: Duration) -> Self {
         self.extra(&format!("lame_duck_duration: {}", duration(whole)))
             .extra(&format!("lame_duck_grace_period: {}", duration(grace)))
+    }
+
+    /// The server begins with TLS and says nothing in clear: a `tls` block says the same.
+    pub(crate) fn tls_first(mut self) -> Self {
+        self.tls_first = true;
+        self
+    }
+
+    /// Takes WebSockets on this port too, with these lines in the block.
+    pub(crate) fn websocket(self, port: u16, lines: &str) -> Self {
+        self.extra(&format!("websocket {{\nlisten: \"127.0.0.1:{port}\"\n{lines}\n}}"))
     }
 
     /// A name for the server, as it appears in INFO.
@@ -302,6 +331,17 @@ impl NatsServer {
         self.restart();
     }
 
+    /// Another configuration from now on, without a restart (SIGHUP).
+    pub(crate) fn reload_with(&mut self, config: &Config) {
+        self.config = config.clone();
+        let done = "Reloaded server configuration";
+        let before = self.log().matches(done).count();
+        fs::write(self.folder.join("conf"), self.config.text(self.port, &self.folder)).unwrap();
+        self.signal("HUP");
+        let met = poll(EXIT_LIMIT, || (self.log().matches(done).count() > before).then_some(()));
+        assert!(met.is_some(), "the configuration is not taken\n{}", self.log());
+    }
+
     /// Connects and reads INFO, again and again until it works; returns the INFO.
     pub(crate) fn wait_ready(&self, limit: Duration) -> Value {
         poll(limit, || self.info())
@@ -363,12 +403,15 @@ impl NatsServer {
                 .ok()?;
             let ports: Value = serde_json::from_str(&text).ok()?;
             let urls = ports.get("nats")?.as_array()?;
-            Some(urls.iter().any(|url| url.as_str() == Some(self.url().as_str())))
+            let address = format!("://127.0.0.1:{}", self.port);
+            Some(urls.iter().any(|url| url.as_str().is_some_and(|url| url.ends_with(&address))))
         });
         let log = self.log();
         match confirmed {
             Some(true) => {
-                self.wait_ready(START_LIMIT);
+                if !self.config.tls_first {
+                    self.wait_ready(START_LIMIT);
+                }
                 true
             }
             Some(false) if self.child.is_none() => {

@@ -16,10 +16,28 @@ pub(crate) fn in_own_process(test: &str, limit: Duration, body: impl FnOnce()) {
     with_variables(test, limit, || ((), Vec::new()), body);
 }
 
+/// The same with a limit for the addresses of the process, in bytes: more it cannot even reserve.
+pub(crate) fn in_small_process(test: &str, limit: Duration, addresses: u64, body: impl FnOnce()) {
+    let script = format!("ulimit -v {} && exec \"$0\" \"$@\"", addresses / 1024);
+    let mut command = Command::new("sh");
+    command.args(["-c".as_ref(), script.as_ref(), env::current_exe().unwrap().as_os_str()]);
+    with(command, test, limit, || ((), Vec::new()), body);
+}
+
 /// Runs `body` in a process of its own that has these environment variables, and none of this
 /// crate's besides. What `prepare` gives beside them, such as a server, lives as long as that
 /// process; it is not called there.
 pub(crate) fn with_variables<T>(
+    test: &str,
+    limit: Duration,
+    prepare: impl FnOnce() -> (T, Vec<(&'static str, String)>),
+    body: impl FnOnce(),
+) {
+    with(Command::new(env::current_exe().unwrap()), test, limit, prepare, body);
+}
+
+fn with<T>(
+    mut command: Command,
     test: &str,
     limit: Duration,
     prepare: impl FnOnce() -> (T, Vec<(&'static str, String)>),
@@ -31,8 +49,6 @@ pub(crate) fn with_variables<T>(
     let (_kept, variables) = prepare();
     let inherited = env::vars_os().map(|(name, _)| name);
     let ours = |name: &OsString| name.to_str().is_some_and(|name| name.starts_with("NATS_"));
-    let program = env::current_exe().unwrap();
-    let mut command = Command::new(program);
     // The path of the server binary is for the tests themselves.
     for name in inherited.filter(ours).filter(|name| name != "NATS_SERVER") {
         command.env_remove(name);

@@ -40,6 +40,8 @@ pub(crate) enum Step {
     SendSlowly { bytes: Vec<u8>, every: Duration },
     /// Waits for a control line that begins so; lines before it are passed over.
     ExpectLine(String),
+    /// Waits until so many bytes have come, whatever they are.
+    ExpectBytes(usize),
     /// Waits for CONNECT and then PING, and answers PONG.
     ExpectConnectAndPing,
     /// Answers every PING from now on, those of the past included, while further steps are played.
@@ -524,6 +526,11 @@ impl Player {
                 Ok(())
             }
             Step::ExpectLine(prefix) => self.expect(&prefix),
+            Step::ExpectBytes(count) => {
+                let enough = |record: &mut Record| (record.received.len() >= count).then_some(());
+                let come = self.link.record.wait(STEP_LIMIT, enough);
+                come.ok_or_else(|| format!("no {count} bytes within {STEP_LIMIT:?}"))
+            }
             Step::ExpectConnectAndPing => {
                 self.expect("CONNECT")?;
                 self.expect("PING")?;

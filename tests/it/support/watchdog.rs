@@ -23,7 +23,7 @@ pub(crate) fn within<T: Send + 'static>(
     name: &str,
     body: impl FnOnce() -> T + Send + 'static,
 ) -> T {
-    within_or(limit, name, || threads() + &stacks(std::process::id()), body)
+    within_or(limit, name, report, body)
 }
 
 /// As `within`, with the report of one's choice.
@@ -48,6 +48,11 @@ fn within_or<T: Send + 'static>(
     }
     // Done, or it panicked and dropped its end of the channel: the join does not wait.
     thread.join().unwrap_or_else(|panic| resume_unwind(panic))
+}
+
+/// What every thread of this process does, with its stack where there is a gdb.
+pub(crate) fn report() -> String {
+    threads() + &stacks(std::process::id())
 }
 
 /// One line for each thread of this process: id, name, state, where in the kernel it waits.

@@ -1,4 +1,7 @@
-//! What names servers in the calls that take some.
+//! What names servers in the calls that take some, and reading it.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::server_url::ServerUrl;
 
 /// Anything that names servers: a text (also a comma-separated list), or several.
 ///
@@ -35,4 +38,16 @@ server_list! {
         self.iter().map(|text| text.as_ref().to_owned()).collect();
     [T: AsRef<str>, const N: usize] &[T; N], self =>
         self.iter().map(|text| text.as_ref().to_owned()).collect();
+}
+
+/// Reads all texts before anything is done with one; a list that names no server is refused.
+pub(crate) fn read(texts: &[String]) -> Result<Vec<ServerUrl>> {
+    let mut urls = Vec::new();
+    for text in texts {
+        urls.extend(ServerUrl::parse_list(text)?);
+    }
+    if urls.is_empty() {
+        return Err(Error::new(ErrorKind::InvalidUrl, "the list of servers is empty"));
+    }
+    Ok(urls)
 }

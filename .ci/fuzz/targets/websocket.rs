@@ -1,0 +1,4 @@
+//! See `tests/inputs/targets.rs`.
+#![no_main]
+
+nats_blocking_fuzz::fuzz!("websocket");

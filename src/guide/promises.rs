@@ -1,0 +1,76 @@
+//! What this crate promises, by how much, and what proves it.
+//!
+//! The words of the promises stand in the guide, under
+//! [What happens to a message](crate#what-happens-to-a-message),
+//! [Listening](crate#listening) and [Reconnecting](crate#reconnecting). Here is what each of them
+//! is held to. A proof with a letter and a number is one of `tests/promises`, a program that prints
+//! a table of the figures that it reached:
+//!
+//! ```text
+//! cargo test --release --features testing,internals,websocket --test promises
+//! ```
+//!
+//! takes minutes; with `-- --long` behind it there is more of everything, and with `-- E1 J1` these
+//! alone.
+//!
+//! What is drawn at random comes from a seed, which is printed; `SEED=n` draws the same again.
+//!
+//! # Messages
+//!
+//! | promise | held to | proof |
+//! | --- | --- | --- |
+//! | nothing is sent twice, reordered or damaged; a loss costs one run of messages | 1,000 disconnects, 10⁷ messages: twice 0, out of order 0, damaged 0, unaccounted 0 | E1a |
+//! | the same when the server is killed | 40 kills under load | E1b |
+//! | what is published in an outage arrives whole and in order; what is beyond the buffer is refused | 500 outages, at least 200 messages each: lost 0 | E2 |
+//! | no part of a frame reaches another connection | cut at each byte of three frames: complaints of the server 0 | E3 |
+//! | a request ends once, on time, with its own reply | 10⁶ requests, replies late, doubled or missing: crossed 0, left behind 0 | E4 |
+//! | a flush that succeeds answers for all before it | 200,000 flushes; 1,000 without an answer end at their deadline | E5 |
+//! | a drain handles all that had arrived | 200 drains under load: handled = received | E6 |
+//! | an auto-unsubscribe delivers its number, across a reconnect | 200 subscriptions: exactly | E7 |
+//! | a slow consumer is bounded and counted, and harms no other | 10⁶ messages to ten consumers: dropped + handled = sent, others drop 0 | E8 |
+//! | each connection announces each live subscription once | 10,000 subscriptions, 60 reconnects | E9 |
+//!
+//! # Waiting
+//!
+//! | promise | held to | proof |
+//! | --- | --- | --- |
+//! | a dead peer blocks nobody for longer than agreed | 200 dead peers: `publish`, `subscribe`, `close`, and notice of the death, each within its bound | F1 |
+//! | a slow link that is alive is not cut | a message that takes ten seconds, pings every second | F2 |
+//! | back when the server is back | 1,000 restarts under load: all reconnected | `tests/restarts.rs` |
+//!
+//! # The program's code
+//!
+//! | promise | held to | proof |
+//! | --- | --- | --- |
+//! | anything may be called from anywhere, in every state | every public method × 22 places × 5 states, about 13,000 cells: each ends within 5 s, then `Closed` comes once and last | G1 |
+//! | a panic harms nobody else | 10,000 in a handler, 1,000 in each listener: all else delivered | G2 |
+//! | events keep to their grammar | 200 random lives in each run, and J1 | `it random_faults` |
+//! | a slow listener slows only listeners | ten seconds of sleep: pings, delivery and reconnects go on, at most 1,024 errors wait, no event is lost | G4 |
+//!
+//! # Resources
+//!
+//! | promise | held to | proof |
+//! | --- | --- | --- |
+//! | nothing is left behind | 1,000 connections, failures, reconnects, 100,000 subscriptions and requests: threads and descriptors 0, memory less than 1 MiB | H1 |
+//! | what runs out is an error, and recovers | 24 descriptors | H2 |
+//! | handles may be dropped in any order | 720 orders, on any thread | H3 |
+//! | children get no descriptors | 50 connections | H4 |
+//! | the library itself never panics | in all of these runs: 0 | H5 |
+//!
+//! # Hostile bytes, in and out
+//!
+//! | promise | held to | proof |
+//! | --- | --- | --- |
+//! | no input makes anything panic, hang or be read wrongly | 10⁶ changed inputs against a second, slower reading: findings 0 | A1 |
+//! | how bytes are cut into reads changes nothing | every named input at every place, and at random: the same operations | A2 |
+//! | the time that an input takes is linear | ten kinds of input doubled: at most 2.3 times as long | A4 |
+//! | no string of the program becomes a second protocol line | every text of one and two bytes and 10⁶ more, in each place: lines too many 0 | B1 |
+//! | one publish is one whole frame | 8 threads, 80,000 frames of up to 100 kB: broken 0 | B3 |
+//!
+//! # The whole
+//!
+//! | promise | held to | proof |
+//! | --- | --- | --- |
+//! | all of this holds in a cluster under faults, over TCP and TLS | 100 faults of fourteen kinds in a minute (300 in ten in the long run), all well again within 30 s | J1 |
+//! | a steady load stays steady | `SOAK=seconds`: threads and descriptors unchanged, unexplained events 0; from half an hour on memory grows by less than 1 MiB an hour, and the slowest hundredth of requests takes at most 1.2 times as long as at first | J2 |
+//! | older servers serve as well | 2.12, 2.10 and 2.9 run the core tests | `tests/run --long` |

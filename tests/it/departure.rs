@@ -1,0 +1,169 @@
+//! Leaving a lame duck that does not answer: what is called meanwhile, and the ways in which it
+//! ends early.
+
+use std::time::{Duration, Instant};
+
+use nats_blocking::testing::{Recorder, Server};
+use nats_blocking::{
+    Connection, ConnectionEventKind as Kind, ConnectionStatus, ErrorKind, OptionsBuilder,
+    ReconnectBuffer,
+};
+
+use crate::embedded::{LONG, quick, recorded};
+use crate::support::wait::poll;
+use crate::support::watchdog::within;
+
+const ALL: Duration = Duration::from_secs(120);
+
+/// How long a server that does not answer is waited for: time enough for some calls.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// A client that is leaving the first of two servers, which does not answer.
+struct Leaving {
+    first: Server,
+    second: Server,
+    recorder: Recorder,
+    connection: Connection,
+}
+
+impl Leaving {
+    fn begin(patience: Duration, set: impl FnOnce(OptionsBuilder) -> OptionsBuilder) -> Self {
+        let (first, second) = (Server::start().unwrap(), Server::start().unwrap());
+        let recorder = Recorder::new();
+        let options = quick(&format!("{},{}", first.url(), second.url()))
+            .no_randomize()
+            .connect_timeout(patience)
+            .reconnect_on_lame_duck();
+        let connection = recorded(set(options), &recorder).connect().unwrap();
+        assert_eq!(connection.connected_url(), Some(first.url()));
+        let leaving = Self { first, second, recorder, connection };
+        leaving.first.pause_pongs(true);
+        leaving
+    }
+
+    fn announce_end(&self) {
+        self.first.lame_duck();
+        self.connection.wait_for_status(ConnectionStatus::Reconnecting, LONG).unwrap();
+        assert_eq!(self.connection.connected_url(), None);
+    }
+
+    fn wait(&self, wanted: impl Fn(&Kind) -> bool) -> Kind {
+        let found = self.recorder.wait_for_event(LONG, wanted).unwrap();
+        found.event_kind().unwrap().clone()
+    }
+}
+
+#[test]
+fn what_is_called_while_a_lame_duck_is_left_goes_to_the_next_server() {
+    within(ALL, "meanwhile", || {
+        let leaving = Leaving::begin(PATIENCE, OptionsBuilder::fail_requests_on_disconnect);
+        let connection = &leaving.connection;
+        let helper = nats_blocking::connect(leaving.second.url()).unwrap();
+        let heard = helper.subscribe("news").unwrap();
+        let answers =
+            helper.dispatcher(|own, message| own.respond(&message, "here").unwrap()).unwrap();
+        answers.subscribe("ask").unwrap();
+        helper.flush().unwrap();
+        let silent = connection.subscribe("unanswered").unwrap();
+        let before = connection.send_request("unanswered", "").unwrap();
+        silent.next_timeout(LONG).unwrap();
+        leaving.announce_end();
+
+        connection.publish("news", "1").unwrap();
+        let after = connection.send_request("ask", "").unwrap();
+        let late = connection.subscribe("late").unwrap();
+        assert!(connection.drain(LONG).unwrap_err().is_disconnected());
+        connection.publish("late", "kept").unwrap();
+        connection.flush_timeout(LONG).unwrap();
+        assert_eq!(connection.connected_url(), Some(leaving.second.url()));
+        assert_eq!(heard.next_timeout(LONG).unwrap().payload(), b"1");
+        assert_eq!(late.next_timeout(LONG).unwrap().payload(), b"kept");
+        assert_eq!(after.wait(LONG).unwrap().payload(), b"here");
+        // The option holds for what the dying server had been asked.
+        assert!(before.wait(LONG).unwrap_err().is_disconnected());
+        let Kind::Disconnected { cause } =
+            leaving.wait(|kind| matches!(kind, Kind::Disconnected { .. }))
+        else {
+            panic!("{}", leaving.recorder.timeline("no loss"))
+        };
+        assert_eq!(cause.kind(), ErrorKind::LameDuck);
+        assert!(cause.to_string().contains("unconfirmed"), "{cause}");
+        connection.close();
+        leaving.recorder.check().unwrap();
+    });
+}
+
+#[test]
+fn a_forced_reconnect_and_a_close_do_not_wait_for_a_lame_duck() {
+    within(ALL, "early", || {
+        let leaving = Leaving::begin(ALL, |options| options);
+        leaving.announce_end();
+        leaving.connection.publish("a", "kept").unwrap();
+        leaving.connection.force_reconnect().unwrap();
+        leaving.connection.flush_timeout(LONG).unwrap();
+        leaving.wait(|kind| matches!(kind, Kind::ForcedReconnect));
+        leaving.connection.close();
+        leaving.recorder.check().unwrap();
+
+        let leaving = Leaving::begin(ALL, |options| options.close_timeout(LONG));
+        leaving.announce_end();
+        leaving.connection.publish("a", "to the one that is there").unwrap();
+        let received = leaving.first.received();
+        let begun = Instant::now();
+        leaving.connection.close();
+        assert!(begun.elapsed() < LONG);
+        assert_eq!(leaving.connection.statistics().discarded(), 0);
+        let arrived = poll(LONG, || (leaving.first.received() == received + 1).then_some(()));
+        assert!(arrived.is_some());
+        leaving.recorder.check().unwrap();
+    });
+}
+
+#[test]
+fn without_a_reconnect_buffer_publishing_is_refused_while_a_lame_duck_is_left() {
+    within(ALL, "no buffer", || {
+        let leaving =
+            Leaving::begin(PATIENCE, |options| options.reconnect_buffer(ReconnectBuffer::Off));
+        leaving.announce_end();
+        let error = leaving.connection.publish("a", "b").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ReconnectBufferFull);
+        leaving.wait(|kind| matches!(kind, Kind::Resubscribed { .. }));
+        leaving.connection.publish("a", "b").unwrap();
+        leaving.connection.close();
+        leaving.recorder.check().unwrap();
+    });
+}
+
+#[test]
+fn a_lame_duck_that_dies_first_is_an_ordinary_loss() {
+    within(ALL, "dies", || {
+        let leaving = Leaving::begin(ALL, |options| options);
+        leaving.announce_end();
+        leaving.connection.publish("a", "kept").unwrap();
+        leaving.first.stop();
+        leaving.connection.flush_timeout(LONG).unwrap();
+        assert_eq!(leaving.connection.connected_url(), Some(leaving.second.url()));
+        assert_eq!(leaving.second.received(), 1);
+        leaving.connection.close();
+        leaving.recorder.check().unwrap();
+    });
+}
+
+#[test]
+fn a_lame_duck_is_left_as_soon_as_another_server_is_known() {
+    within(ALL, "later", || {
+        let (first, second) = (Server::start().unwrap(), Server::start().unwrap());
+        let recorder = Recorder::new();
+        let options = quick(&first.url()).reconnect_on_lame_duck();
+        let connection = recorded(options, &recorder).connect().unwrap();
+        first.lame_duck();
+        recorder.wait_for_event(LONG, |kind| matches!(kind, Kind::LameDuck)).unwrap();
+        connection.flush().unwrap();
+        assert_eq!(connection.connected_url(), Some(first.url()));
+        first.announce_servers(&[&format!("127.0.0.1:{}", second.port())]);
+        recorder.wait_for_event(LONG, |kind| matches!(kind, Kind::Resubscribed { .. })).unwrap();
+        assert_eq!(connection.connected_url(), Some(second.url()));
+        connection.close();
+        recorder.check().unwrap();
+    });
+}
