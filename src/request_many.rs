@@ -95,6 +95,7 @@ impl Connection {
     /// # Errors
     ///
     /// Those of [`publish`](Self::publish) and [`subscribe`](Self::subscribe);
+    /// [`OutboxFull`](ErrorKind::OutboxFull) also where the policy drops messages;
     /// [`InvalidOption`](ErrorKind::InvalidOption) for a count of zero. The iterator gives
     /// [`NoResponders`](ErrorKind::NoResponders) and [`Closed`](ErrorKind::Closed); the end of the
     /// time is no error.
@@ -141,11 +142,12 @@ impl Connection {
             let text = "a request cannot be complete with 0 replies";
             return Err(Error::new(ErrorKind::InvalidOption, text));
         }
+        self.core().check_subject(subject)?;
         let inbox = self.new_inbox()?;
         let deadline = clock::after(gather.total);
         let subscription = self.subscribe(&inbox)?;
         let outgoing = Outgoing { subject, reply: Some(&inbox), headers, payload };
-        self.core().publish(outgoing, Urgency::Now)?;
+        self.core().ask(outgoing, Urgency::Now)?;
         Ok(Replies { subscription, gather, deadline, received: 0, finished: false })
     }
 }

@@ -40,7 +40,7 @@ impl Core {
     }
 
     /// Whether a message may be published to the subject, as far as this side judges it.
-    fn check_subject(&self, subject: &str) -> Result<()> {
+    pub(crate) fn check_subject(&self, subject: &str) -> Result<()> {
         check_publish(subject)?;
         if self.config.strict_subjects { check_strict_publish(subject) } else { Ok(()) }
     }
@@ -179,24 +179,24 @@ impl Core {
         self.check_open()?;
         self.ensure_inbox()?;
         let (slot, reply) = self.requests.register(outgoing.subject)?;
-        let outgoing = Outgoing { reply: Some(&reply), ..outgoing };
-        match self.outbox.publish(outgoing, urgency, !self.on_own_thread()) {
-            Ok(Accepted::Queued(batch)) => {
+        let asked = self.ask(Outgoing { reply: Some(&reply), ..outgoing }, urgency);
+        asked.inspect_err(|_| self.requests.forget(slot.token()))?;
+        Ok(slot)
+    }
+
+    /// Publishes a request whose reply subject is listened to. One that is dropped for a full
+    /// outbox is a failure: nobody would answer. The subject has been checked.
+    pub(crate) fn ask(&self, outgoing: Outgoing<'_>, urgency: Urgency) -> Result<()> {
+        match self.outbox.publish(outgoing, urgency, !self.on_own_thread())? {
+            Accepted::Queued(batch) => {
                 self.counters.requests.add(1);
                 self.write(batch, urgency);
-                Ok(slot)
+                Ok(())
             }
-            Ok(Accepted::Dropped) => {
-                self.requests.forget(slot.token());
+            Accepted::Dropped => {
                 self.discarded(outgoing);
-                Err(Error::new(
-                    ErrorKind::OutboxFull,
-                    "the outbox is full; the request was dropped",
-                ))
-            }
-            Err(error) => {
-                self.requests.forget(slot.token());
-                Err(error)
+                let text = "the outbox is full; the request was dropped";
+                Err(Error::new(ErrorKind::OutboxFull, text))
             }
         }
     }

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use nats_blocking::testing::Happening;
 use nats_blocking::{
-    Connection, ErrorKind, Headers, Message, OptionsBuilder, OutboxPolicy, PendingLimits, Result,
+    Connection, ErrorKind, Gather, Headers, Message, OptionsBuilder, OutboxPolicy, PendingLimits,
+    Result,
 };
 
 use super::backend::{Backend, Client, LIMIT};
@@ -171,12 +172,15 @@ fn a_full_outbox_drops_the_newest_message_and_tells_which(backend: &Backend) {
     assert_eq!(dropped.len(), count);
     let refused = client.request("a", vec![0; 2 * PAYLOAD], LIMIT).unwrap_err();
     assert_eq!((refused.kind(), client.pending_requests()), (ErrorKind::OutboxFull, 0));
+    let gather = Gather::for_at_most(LIMIT);
+    let refused = client.request_many("a", vec![0; 2 * PAYLOAD], gather).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::OutboxFull);
     backend.go_silent(false);
     client.flush_timeout(LIMIT).unwrap();
     let arrived: Vec<usize> = subscription.try_iter().map(|message| number(&message)).collect();
     let kept: Vec<usize> = (0..sent).filter(|number| !dropped.contains(number)).collect();
     assert_eq!(arrived, kept);
-    assert_eq!(client.statistics().discarded() as usize, count + 1);
+    assert_eq!(client.statistics().discarded() as usize, count + 2);
 }
 
 fn a_handler_never_waits_for_room(backend: &Backend) {

@@ -47,9 +47,18 @@ impl Program {
         Ok(Self { name: "c".to_owned(), path: built, first: Vec::new(), environment })
     }
 
-    /// Go's client: its program is not written yet, so a toolchain would not help.
+    /// Go's client, if there is a toolchain (`GO=program`, else `go`) that has its modules or can
+    /// get them. `GOFLAGS` is the caller's, for modules that lie elsewhere.
     pub fn go() -> Result<Self> {
-        Err("without Go's client: its program is not part of this package yet".into())
+        let built = folder()?.join("peer-go");
+        let flags = env::var("GOFLAGS").unwrap_or_default();
+        let mut compile = Command::new(env::var_os("GO").unwrap_or_else(|| "go".into()));
+        // The hashes of the modules are left to the toolchain: its file is not kept here.
+        let flags = format!("{flags} -mod=mod");
+        compile.current_dir(source("go")).args(["build", "-o"]).arg(&built).arg(".");
+        compile.env("GOFLAGS", flags.trim());
+        finished(&mut compile, "Go's client (a Go toolchain and its modules)")?;
+        Ok(Self { name: "go".to_owned(), path: built, first: Vec::new(), environment: Vec::new() })
     }
 }
 
@@ -69,6 +78,7 @@ fn finished(compile: &mut Command, what: &str) -> Result<()> {
         return Ok(());
     }
     let text = String::from_utf8_lossy(&output.stderr);
-    let line = text.lines().find(|line| line.contains("error")).unwrap_or_default();
+    let telling = |line: &&str| line.contains("error") || line.starts_with("go: ");
+    let line = text.lines().find(telling).unwrap_or_default();
     Err(format!("without {what}: {line}").into())
 }
