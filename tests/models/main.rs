@@ -1,6 +1,5 @@
-//! Models: the queues and tables of the library, run under every order of their threads in which at
-//! most three of them are interrupted (loom); two models of a whole connection allow one
-//! interruption only.
+//! I1, models: the queues and tables of the library, and a whole connection, run under every order
+//! of their threads in which at most two of them are interrupted (loom), or three in the long tier.
 //!
 //! A program without the test harness, because a deadlock that loom finds ends its process: each
 //! model and each control runs in a process of its own. A control is a model with a fault planted
@@ -9,8 +8,9 @@
 //!     RUSTFLAGS='--cfg loom' CARGO_TARGET_DIR=target/loom \
 //!         cargo test --release --features internals --test models
 //!
-//! `-- NAME` runs one model here, with everything that loom says; with `--lose=FILE.rs:LINE` also
-//! the wake-up of that line of the library is lost.
+//! `-- --long` is the long tier, `-- --bound=N` another number of interruptions. `-- NAME` runs one
+//! model here, with everything that loom says; with `--lose=FILE.rs:LINE` also the wake-up of that
+//! line of the library is lost.
 
 #![allow(
     clippy::unwrap_used,

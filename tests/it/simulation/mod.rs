@@ -1,7 +1,7 @@
 //! Deterministic simulations: the pure parts of the client, driven by one thread, virtual time and
 //! one seed. A failure prints its seed; `SEED=` replays it.
 
-mod delivery;
+pub(crate) mod delivery;
 mod stale;
 mod storm;
 
