@@ -11,13 +11,13 @@
 
 use std::fmt;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use super::consumer::sealed::Sealed as SealedConsumer;
 use super::consumer::{Consumer, ConsumerStatus, EndReason, PendingLimits};
 use super::mailbox::{Mailbox, Rest};
 use crate::protocol::Message;
 use crate::sync::Arc;
+use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 /// A message and whose it is.
 #[derive(Debug)]
@@ -245,6 +245,11 @@ impl Subscriber {
     #[must_use]
     pub(crate) fn announced(&self) -> bool {
         self.slow.store(ANNOUNCED, Ordering::SeqCst);
+        // A consumer that takes the last message right now must see the flag, or we must see what
+        // it took, or neither would tell the recovery: changing the counts, by nothing, puts the
+        // two threads into one order, which loading them does not.
+        self.pending_messages.fetch_add(0, Ordering::AcqRel);
+        self.pending_bytes.fetch_add(0, Ordering::AcqRel);
         self.try_recover()
     }
 

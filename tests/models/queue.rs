@@ -1,0 +1,165 @@
+//! The queue of a subscription: the reader pushes, consumers pull, somebody ends it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use loom::thread;
+use nats_blocking::ErrorKind;
+use nats_blocking::internals::{Queue, Seen, pass_time};
+
+use crate::run::Model;
+
+pub(crate) const MODELS: &[Model] = &[
+    ("queue: two pull, drained", pulled_by_two),
+    ("queue: pulled, unsubscribed", unsubscribed),
+    ("queue: a timed and a patient pull", a_timed_pull_beside_a_patient_one),
+    ("queue: a slow consumer recovers", slow_and_recovered),
+    ("queue: dispatched, drained", dispatched),
+];
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn pull_all(queue: &Queue) -> Vec<u64> {
+    let mut taken = Vec::new();
+    loop {
+        match queue.next(None) {
+            Ok(number) => taken.push(number),
+            Err(ErrorKind::Closed) => return taken,
+            Err(kind) => panic!("{kind:?}"),
+        }
+    }
+}
+
+fn assert_at_rest(queue: &Queue, delivered: u64) {
+    let counts = queue.counts();
+    assert_eq!((counts.pending, counts.pending_bytes), (0, 0));
+    assert_eq!(counts.delivered, delivered);
+}
+
+/// Two consumers and a drain at any moment: everything that was admitted comes out once, in order.
+pub(crate) fn pulled_by_two() {
+    let queue = Queue::new(0, |_| ());
+    let pullers: Vec<_> = (0..2)
+        .map(|_| {
+            let queue = Arc::clone(&queue);
+            thread::spawn(move || pull_all(&queue))
+        })
+        .collect();
+    let reader = {
+        let queue = Arc::clone(&queue);
+        thread::spawn(move || {
+            let mut arrivals = queue.arrivals();
+            arrivals.read(&[1, 2]);
+            arrivals.read(&[3]);
+        })
+    };
+    queue.end_drained();
+    reader.join().unwrap();
+    let taken: Vec<_> = pullers.into_iter().map(|puller| puller.join().unwrap()).collect();
+    assert!(taken.iter().all(|taken| taken.is_sorted()), "out of order: {taken:?}");
+    let mut all = taken.concat();
+    all.sort_unstable();
+    let count = all.len() as u64;
+    assert_eq!(all, (1..=count).collect::<Vec<_>>(), "lost or doubled");
+    assert_at_rest(&queue, count);
+}
+
+/// Unsubscribing at any moment: the consumer ends, and the counts go back to nothing.
+fn unsubscribed() {
+    let queue = Queue::new(0, |_| ());
+    let puller = {
+        let queue = Arc::clone(&queue);
+        thread::spawn(move || pull_all(&queue))
+    };
+    let reader = {
+        let queue = Arc::clone(&queue);
+        thread::spawn(move || {
+            let mut arrivals = queue.arrivals();
+            arrivals.read(&[1, 2]);
+            arrivals.read(&[3]);
+        })
+    };
+    queue.unsubscribe();
+    reader.join().unwrap();
+    let taken = puller.join().unwrap();
+    assert_eq!(taken, (1..=taken.len() as u64).collect::<Vec<_>>());
+    assert_at_rest(&queue, taken.len() as u64);
+}
+
+/// A wait that ends by time never swallows the wake-up that another consumer needs.
+fn a_timed_pull_beside_a_patient_one() {
+    let queue = Queue::new(0, |_| ());
+    let patient = {
+        let queue = Arc::clone(&queue);
+        thread::spawn(move || pull_all(&queue))
+    };
+    let timed = {
+        let queue = Arc::clone(&queue);
+        thread::spawn(move || queue.next(Some(SECOND)))
+    };
+    let clock = thread::spawn(pass_time);
+    queue.arrivals().read(&[1]);
+    clock.join().unwrap();
+    // An end wakes everybody, and would hide a wake-up that was lost: it comes only now. A timed
+    // wait that began before the clock moved goes on until then.
+    while queue.counts().delivered == 0 {
+        thread::yield_now();
+    }
+    queue.close();
+    let first = timed.join().unwrap();
+    let second = patient.join().unwrap();
+    assert!(matches!(first, Ok(1) | Err(ErrorKind::Timeout | ErrorKind::Closed)), "{first:?}");
+    assert_eq!(second.len() + usize::from(first.is_ok()), 1);
+    assert_at_rest(&queue, 1);
+}
+
+/// Notices alternate, and once everything is taken the last one says that it is over.
+fn slow_and_recovered() {
+    let log = Arc::new(loom::sync::Mutex::new(Vec::new()));
+    let told = Arc::clone(&log);
+    let queue = Queue::new(2, move |seen| told.lock().unwrap().push(seen));
+    let puller = {
+        let queue = Arc::clone(&queue);
+        thread::spawn(move || pull_all(&queue))
+    };
+    let mut arrivals = queue.arrivals();
+    arrivals.read(&[1, 2, 3]);
+    arrivals.read(&[4]);
+    queue.close();
+    let taken = puller.join().unwrap();
+    let counts = queue.counts();
+    assert_eq!(taken.len() as u64 + counts.dropped, 4);
+    let log = log.lock().unwrap();
+    let expected = [Seen::Slow, Seen::Recovered].into_iter().cycle();
+    assert!(log.iter().copied().eq(expected.take(log.len())), "out of order: {log:?}");
+    assert_eq!(log.len() % 2, 0, "nobody said that it is over: {log:?}");
+    assert_eq!(log.is_empty(), counts.dropped == 0);
+}
+
+/// A dispatcher's handler sees everything that had arrived before a drain is told done.
+fn dispatched() {
+    let queue = Queue::new(0, |_| ());
+    let handled = Arc::new(loom::sync::Mutex::new(Vec::new()));
+    let dispatcher = {
+        let (queue, handled) = (Arc::clone(&queue), Arc::clone(&handled));
+        thread::spawn(move || queue.dispatch(|number| handled.lock().unwrap().push(number)))
+    };
+    let reader = {
+        let queue = Arc::clone(&queue);
+        thread::spawn(move || {
+            let mut arrivals = queue.arrivals();
+            arrivals.read(&[1, 2]);
+            arrivals.read(&[3]);
+        })
+    };
+    queue.end_drained();
+    reader.join().unwrap();
+    assert!(queue.wait_delivered(SECOND));
+    let count = {
+        let handled = handled.lock().unwrap();
+        assert_eq!(*handled, (1..=handled.len() as u64).collect::<Vec<_>>());
+        handled.len() as u64
+    };
+    dispatcher.join().unwrap();
+    assert_at_rest(&queue, count);
+}
