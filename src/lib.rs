@@ -343,7 +343,7 @@
 //!   announced name against itself. User and password of a URL go only to a server that is
 //!   verified under the same name, those of the options to every server.
 //! * Before TLS nothing is sent, and nothing that was said is believed that could lead astray: not
-//!   addresses, not limits, not a refusal. The server says them again.
+//!   addresses, not a limit below 1 MiB, not a refusal. A server from 2.12 on says all of it again.
 //! * Certificates and keys from files are read again at each attempt to connect.
 //! * What fails is an error of kind [`Tls`](ErrorKind::Tls) that says which check it was. A
 //!   handshake that never ends costs the connect time-out.

@@ -107,7 +107,9 @@ impl Connection {
         self.core().server_limits(&self.core().info()).headers
     }
 
-    /// The most bytes of payload and headers that the server accepts; 0 if it did not say.
+    /// The most bytes of payload and headers that the server accepts; 0 if it did not say. Over
+    /// TLS, with a server before 2.12, see
+    /// [`ServerInfo::max_payload`](crate::ServerInfo::max_payload).
     pub fn max_payload(&self) -> usize {
         self.core().info().max_payload()
     }

@@ -69,6 +69,9 @@ impl Outbox {
         if matches!(state.phase, Phase::Up | Phase::Opening | Phase::Leaving) {
             state.phase = Phase::Down;
         }
+        // What is published from now on follows what was published while leaving.
+        let mut later = std::mem::take(&mut state.later);
+        later.drain(&mut state.pending, |_, _| true);
         // A close before `end` lets writing go on, and a stream that encrypts or frames takes bytes
         // although nobody reads them any more: they would count as written.
         state.stream = None;
@@ -571,6 +574,21 @@ mod tests {
         flush(&outbox);
         assert_eq!(second.text(), "PUB a 1\r\n2\r\nPUB a 1\r\n3\r\n");
         assert_eq!(outbox.pending(), (0, 0));
+    }
+
+    #[test]
+    fn what_is_published_behind_the_loss_of_a_server_that_was_left_stays_behind_what_was_before() {
+        let outbox = outbox(1 << 20, OutboxPolicy::Error);
+        up(&outbox, 1, &Slot::new([]));
+        assert!(outbox.leave(Pong::new(Outcome::new())));
+        publish(&outbox, "1").expect("kept");
+        outbox.suspend();
+        publish(&outbox, "2").expect("kept");
+        outbox.end(Duration::ZERO);
+        let second = Slot::new([]);
+        up(&outbox, 2, &second);
+        flush(&outbox);
+        assert_eq!(second.text(), "PUB a 1\r\n1\r\nPUB a 1\r\n2\r\n");
     }
 
     #[test]

@@ -283,9 +283,32 @@ mod tests {
     }
 
     #[test]
-    fn where_tls_begins_nothing_may_follow_info_and_its_addresses_and_limits_are_not_kept() {
+    fn where_tls_begins_a_limit_of_info_counts_only_above_the_usual_one() {
+        let usual = 1 << 20;
+        for (said, believed) in [
+            ("", 0),
+            ("\"max_payload\":0", 0),
+            ("\"max_payload\":1", usual),
+            ("\"max_payload\":1048575", usual),
+            ("\"max_payload\":1048577", usual + 1),
+            ("\"max_payload\":18446744073709551615", usize::MAX),
+        ] {
+            let mut parser = parser(format!("INFO {{{said}}}\r\n").as_bytes());
+            let mut handshake = Handshake::new();
+            assert_eq!(handshake.advance(&mut parser, |_| ()).unwrap(), Step::Info);
+            handshake.upgrade(&mut parser).unwrap();
+            assert_eq!(handshake.info().max_payload(), believed, "{said}");
+            handshake.connect_sent();
+            parser.push(b"PONG\r\nINFO {\"max_payload\":10}\r\n");
+            assert_eq!(handshake.advance(&mut parser, |_| ()).unwrap(), Step::Ready);
+            assert_eq!(handshake.info().max_payload(), 10, "said over TLS: {said}");
+        }
+    }
+
+    #[test]
+    fn where_tls_begins_nothing_may_follow_info_and_its_addresses_are_not_kept() {
         let info = b"INFO {\"server_id\":\"A\",\"max_payload\":10,\"nonce\":\"n\",\"ldm\":true,\
-                     \"connect_urls\":[\"a:1\"]}\r\n";
+                     \"headers\":false,\"connect_urls\":[\"a:1\"]}\r\n";
         let upgrade = |rest: &[u8]| {
             let mut parser = parser(&[info, rest].concat());
             let mut handshake = Handshake::new();
@@ -295,7 +318,7 @@ mod tests {
         let handshake = upgrade(b"").unwrap();
         let info = handshake.info();
         assert_eq!((info.server_id(), info.nonce()), ("A", Some("n")));
-        assert_eq!((info.max_payload(), info.lame_duck()), (0, false));
+        assert!(info.headers() && !info.lame_duck());
         assert!(info.connect_urls().is_empty());
         let mut handshake = upgrade(b"").unwrap();
         handshake.connect_sent();

@@ -13,6 +13,9 @@ use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Vi
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::subject::quote;
 
+/// What a server accepts unless it was told otherwise, in bytes of headers and payload.
+const USUAL_MAX_PAYLOAD: usize = 1 << 20;
+
 /// What the connected server says about itself, merged from all that it sent in this session.
 ///
 /// Before the first connect everything is empty, false or zero.
@@ -92,6 +95,12 @@ impl ServerInfo {
     }
 
     /// The largest message that the server accepts, in bytes of headers and payload; 0 if unknown.
+    ///
+    /// A server of 2.12 and newer says it over TLS too, and that counts. One before says it in
+    /// clear, before TLS begins, where others on the way could change it: then it is never less
+    /// than 1 MiB, which is what a server accepts by default, so that nobody can have small
+    /// messages refused here by saying so. A server that was set to less closes the connection for
+    /// a message between the two. Who makes the limit larger wins nothing but that either.
     pub fn max_payload(&self) -> usize {
         self.max_payload
     }
@@ -142,13 +151,22 @@ impl ServerInfo {
     }
 
     /// Forgets what was said before TLS and could lead us astray, should another than the server
-    /// have said it: addresses, limits, and that the server leaves. It says them again over TLS.
+    /// have said it: addresses, that the server leaves, a limit below the usual one, and that it
+    /// knows no headers. A server from 2.12 on says all of it again over TLS.
+    ///
+    /// That limits and headers are not just forgotten is for servers before that. Whoever may
+    /// change INFO can cut the connection too, but must not reach into the session that begins
+    /// behind it: with "no headers" the server would take the headers off every message of it.
+    /// Every server since 2.2 knows them; one before does not read that part of CONNECT.
     ///
     /// The nonce is kept, for it is said only once: a false one makes the login fail, no more.
     pub(crate) fn forget_unproven(&mut self) {
         self.connect_urls.clear();
-        self.max_payload = 0;
         self.lame_duck = false;
+        self.headers = true;
+        if self.max_payload != 0 {
+            self.max_payload = self.max_payload.max(USUAL_MAX_PAYLOAD);
+        }
     }
 
     /// Takes over the fields that the update carries.

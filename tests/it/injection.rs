@@ -16,7 +16,7 @@ use crate::support::watchdog::within;
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// Texts that end a line, split a field, or close a quote, and long ones.
-fn texts() -> Vec<String> {
+pub(crate) fn texts() -> Vec<String> {
     let mut texts: Vec<String> = [
         "",
         " ",

@@ -31,6 +31,7 @@ mod faults;
 mod handshake;
 mod hostile;
 
+mod injected_logins;
 mod injection;
 #[path = "../inputs/mod.rs"]
 mod inputs;
@@ -40,6 +41,7 @@ mod listeners;
 #[cfg(feature = "testing")]
 mod logging;
 mod memory;
+mod promises_page;
 #[cfg(feature = "testing")]
 mod public_api;
 #[cfg(feature = "testing")]

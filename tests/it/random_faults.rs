@@ -1,6 +1,6 @@
 //! Random faults: whatever a server does and a program calls, in any order, the events of a
 //! connection keep to their grammar, `Closed` comes exactly once and last, and nothing stays
-//! behind.
+//! behind. The promises program runs them too, more of them.
 //!
 //! Each seed is a server, a connection and at least twenty faults drawn from [`FAULTS`]. A run
 //! takes 200 seeds that nobody has seen before; one that fails is printed, and `SEED=n` runs it
@@ -26,7 +26,6 @@ use crate::support::seed::Seed;
 use crate::support::wait::poll;
 use crate::support::watchdog::within;
 
-const SEEDS: u64 = 200;
 /// Seeds that run at the same time; most of their time is waiting.
 const AT_ONCE: usize = 8;
 /// For one seed, well above all deadlines in it.
@@ -493,11 +492,17 @@ fn run(number: u64, drawn: &Arc<Mutex<Vec<&'static str>>>) -> Statistics {
 
 #[test]
 fn the_events_keep_to_their_grammar_under_random_faults() {
+    println!("{}", run_seeds(200));
+}
+
+/// Runs so many seeds that nobody has seen before, or the one of `SEED`, and gives the figure.
+/// Panics if one of them fails.
+pub(crate) fn run_seeds(count: u64) -> String {
     let seeds: Vec<u64> = match env::var("SEED") {
         Ok(_) => vec![Seed::from_env_or(0).number()],
         Err(_) => {
             let first = Seed::from_clock().below(1 << 40);
-            (first..first + SEEDS).collect()
+            (first..first + count).collect()
         }
     };
     let (next, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
@@ -527,8 +532,7 @@ fn the_events_keep_to_their_grammar_under_random_faults() {
     });
     let failed = failed.into_inner().unwrap();
     let reconnects = reconnects.into_inner();
-    println!("{} seeds, {reconnects} reconnects", seeds.len());
-    assert!(seeds.len() == 1 || reconnects > SEEDS, "{reconnects} reconnects: hardly any faults");
+    assert!(seeds.len() == 1 || reconnects > count, "{reconnects} reconnects: hardly any faults");
     assert!(
         failed.is_empty(),
         "{} of {} seeds failed; replay one with\n  SEED={} cargo test --features testing --test it \
@@ -537,4 +541,6 @@ fn the_events_keep_to_their_grammar_under_random_faults() {
         seeds.len(),
         failed.first().unwrap_or(&0)
     );
+    let first = seeds.first().unwrap_or(&0);
+    format!("{} lives from seed {first} on, {reconnects} reconnects", seeds.len())
 }

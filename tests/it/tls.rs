@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use native_tls::Protocol;
 use nats_blocking::testing::Recorder;
 use nats_blocking::{
-    Connection, ConnectionEventKind as Kind, Error, ErrorKind, Options, OptionsBuilder,
+    Connection, ConnectionEventKind as Kind, Error, ErrorKind, Headers, Options, OptionsBuilder,
     OutboxPolicy,
 };
 
@@ -169,6 +169,7 @@ fn addresses_and_limits_that_were_said_in_clear_are_not_believed() {
         let peer = TlsPeer::start(move |_, stream| {
             let further = ",\"connect_urls\":[\"10.9.8.7:4222\"],\"ldm\":true";
             let in_clear = info(further).replace("1048576", "3");
+            let in_clear = in_clear.replace("\"headers\":true", "\"headers\":false");
             let Some((mut tls, said)) = welcome(&accept, stream, &in_clear) else { return };
             hear.lock().unwrap().push(said);
             passed.wait(LIMIT);
@@ -182,10 +183,15 @@ fn addresses_and_limits_that_were_said_in_clear_are_not_believed() {
             .connection_listener(recorder.clone())
             .connect()
             .unwrap();
-        assert_eq!(connection.max_payload(), 0, "unknown");
+        assert_eq!(connection.max_payload(), 1 << 20, "what is usual");
+        assert!(connection.supports_headers());
         assert!(connection.server_info().connect_urls().is_empty());
         assert_eq!(connection.discovered_servers(), Vec::<String>::new());
         connection.publish("a", "longer than three").unwrap();
+        let headers = Headers::try_from_iter([("Name", "value")]).unwrap();
+        connection.publish_with_headers("a", &headers, "p").unwrap();
+        let error = connection.publish("a", vec![0; (1 << 20) + 1]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::MaxPayload, "{error}");
         gate.open();
         let told = poll(LIMIT, || {
             (connection.discovered_servers() == ["tls://10.1.1.1:4222"]).then_some(())
@@ -198,6 +204,29 @@ fn addresses_and_limits_that_were_said_in_clear_are_not_believed() {
         assert_eq!(lame, 0);
         let said = heard.lock().unwrap().concat();
         assert!(said.contains("\"tls_required\":true") && said.contains("anna"), "{said}");
+        assert!(said.contains("\"headers\":true"), "{said}");
+        assert!(said.contains("\"no_responders\":true"), "{said}");
+    });
+}
+
+#[test]
+fn a_larger_limit_that_was_said_in_clear_counts_for_a_server_that_says_it_only_there() {
+    within(LONG, "larger in clear", || {
+        let authority = Authority::new();
+        let accept = acceptor(&authority, &authority.server(), None);
+        let peer = TlsPeer::start(move |_, stream| {
+            let in_clear = info("").replace("1048576", "2097152");
+            if let Some((mut tls, _)) = welcome(&accept, stream, &in_clear) {
+                read_to_end(&mut tls);
+            }
+        });
+        let options = options(&peer.address()).root_certificates_file(&authority.file);
+        let connection = options.connect().unwrap();
+        assert_eq!(connection.max_payload(), 2 << 20);
+        connection.publish("a", vec![0; 2 << 20]).unwrap();
+        let error = connection.publish("a", vec![0; (2 << 20) + 1]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::MaxPayload, "{error}");
+        connection.close();
     });
 }
 

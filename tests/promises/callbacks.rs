@@ -12,9 +12,9 @@ use nats_blocking::{
     Consumer, Error, ErrorKind, ErrorListener, Message, Options, ServerError,
 };
 
-use crate::Tier;
 use crate::support::leaks::Snapshot;
 use crate::support::wait::{Gate, Signal, poll};
+use crate::{Tier, random_faults};
 
 const LIMIT: Duration = Duration::from_secs(60);
 /// How many notices may wait for the listeners of a connection.
@@ -145,6 +145,12 @@ pub(crate) fn panics(tier: Tier) -> String {
         "{handlers} panics of a handler, each told once; {listeners} in each listener, told once \
          and counted; all other messages, events and errors delivered, threads unchanged"
     )
+}
+
+/// Whatever happens to a connection, its events keep to their grammar.
+pub(crate) fn grammar(tier: Tier) -> String {
+    let lives = random_faults::run_seeds(tier.choose(100, 2_000));
+    format!("{lives}: every event in its place, Closed once and last")
 }
 
 /// A listener sleeps for ten seconds while everything else happens.

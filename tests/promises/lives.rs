@@ -1,12 +1,11 @@
 //! H1: many lives of connections, and what they leave behind.
 
-use std::env;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nats_blocking::{Connection, Options, OptionsBuilder};
 
 use crate::Tier;
+use crate::alone::Alone;
 use crate::soak::resident;
 use crate::support::leaks::{Snapshot, wait_back_to};
 use crate::support::nats_server::NatsServer;
@@ -42,30 +41,11 @@ fn measure(name: &str, count: usize, mut live: impl FnMut(usize)) -> String {
     format!("{count} {name} {} KiB", grown / 1024)
 }
 
-const ALONE: &str = "NATS_BLOCKING_LIVES";
-
 /// Threads and descriptors are as before, and memory hardly grows. In a process of its own: memory
 /// that other proofs have given back would hide what is lost here.
 pub(crate) fn nothing_is_left(tier: Tier) -> String {
-    if env::var_os(ALONE).is_some() {
-        return live(tier);
-    }
-    let mut command = Command::new(env::current_exe().unwrap());
-    let output = command
-        .args(["H1", tier.choose("--short", "--long")])
-        .env(ALONE, "1")
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .output()
-        .unwrap();
-    let told = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{}: {told}", output.status);
-    let line = told.lines().find_map(|line| line.strip_prefix(TOLD)).expect("a figure");
-    line.to_owned()
+    Alone::new("H1").run(tier, LIMIT * 29, live)
 }
-
-/// Before the figure of the process of its own.
-const TOLD: &str = "alone: ";
 
 fn live(tier: Tier) -> String {
     let scale = tier.choose(1, 10);
@@ -112,11 +92,9 @@ fn live(tier: Tier) -> String {
         connection.close();
         server.restart();
     }));
-    let figure = format!(
+    format!(
         "threads and descriptors left over 0, memory grown: {}; open and close: median {} µs",
         rows.join(", "),
         median.as_micros()
-    );
-    println!("{TOLD}{figure}");
-    figure
+    )
 }

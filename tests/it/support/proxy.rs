@@ -29,8 +29,9 @@ use super::ports;
 use super::seed::Seed;
 use super::wait::poll;
 
-/// What a server may take to end a connection whose end it has been told.
-const SETTLES: Duration = Duration::from_secs(2);
+/// What a server may take to end a connection whose end it has been told: it works off what it was
+/// sent before, and makes a publisher wait that is faster than its receivers.
+const SETTLES: Duration = Duration::from_secs(20);
 /// How soon a thread sees a change of the faults.
 const TICK: Duration = Duration::from_millis(5);
 const PIECE: usize = 64 * 1024;
@@ -111,6 +112,7 @@ struct Shared {
     refuse: AtomicBool,
     ended: AtomicBool,
     accepted: AtomicU64,
+    mixed: AtomicU64,
     watch: Option<Watch>,
     seed: Mutex<Seed>,
 }
@@ -151,6 +153,7 @@ impl Proxy {
             refuse: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             accepted: AtomicU64::new(0),
+            mixed: AtomicU64::new(0),
             watch,
             seed: Mutex::new(Seed::new(seed)),
         });
@@ -225,6 +228,12 @@ impl Proxy {
         self.shared.accepted.load(Ordering::SeqCst)
     }
 
+    /// How many links began although the server had not ended an old one in time: from then on
+    /// nothing can be said of the order of what it passes on.
+    pub(crate) fn mixed(&self) -> u64 {
+        self.shared.mixed.load(Ordering::SeqCst)
+    }
+
     pub(crate) fn open_links(&self) -> usize {
         self.links().len()
     }
@@ -277,7 +286,10 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
             continue;
         }
         // Paced by `poll`; the pumps of an ended link have a limit of their own.
-        let _ = poll(SETTLES * 2, || shared.is_settled().then_some(()));
+        let settled = poll(SETTLES * 2, || shared.is_settled().then_some(()));
+        if settled.is_none() {
+            shared.mixed.fetch_add(1, Ordering::SeqCst);
+        }
         let target = *lock(&shared.target);
         let Ok(server) = TcpStream::connect_timeout(&target, Duration::from_secs(5)) else {
             let _ = SockRef::from(&client).set_linger(Some(Duration::ZERO));
@@ -357,10 +369,10 @@ impl<'a> Pump<'a> {
             Ended::Link(how) => self.link.end(how),
         }
         lock(&self.link.passed[self.way as usize]).partial = self.frames.partial();
-        let Self { link, way, client, .. } = self;
+        let Self { link, shared, way, client, .. } = self;
         drop(client);
-        if way == Way::ToClient {
-            drain(&link.server);
+        if way == Way::ToClient && !drain(&link.server) {
+            shared.mixed.fetch_add(1, Ordering::SeqCst);
         }
     }
 
@@ -511,17 +523,18 @@ impl<'a> Pump<'a> {
     }
 }
 
-/// Reads what a server still says, until it ends the connection.
-fn drain(mut server: &TcpStream) {
+/// Reads what a server still says, until it ends the connection; false if it does not in time.
+fn drain(mut server: &TcpStream) -> bool {
     let deadline = Instant::now() + SETTLES;
     let mut piece = vec![0; PIECE];
     while Instant::now() < deadline {
         match server.read(&mut piece) {
-            Ok(0) => return,
-            Err(error) if !is_wait(&error) => return,
+            Ok(0) => return true,
+            Err(error) if !is_wait(&error) => return true,
             _ => {}
         }
     }
+    false
 }
 
 fn is_wait(error: &io::Error) -> bool {
