@@ -223,8 +223,8 @@ pub(crate) fn is_essential() -> bool {
 mod tests {
     use super::*;
 
-    #[test]
     #[cfg(debug_assertions)]
+    #[test]
     fn a_wrong_lock_order_is_noticed_at_once() {
         let registry = Mutex::new(Rank::Registry, ());
         let outbox = Mutex::new(Rank::Outbox, ());
