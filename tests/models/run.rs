@@ -31,7 +31,8 @@ const CONTROLS: &[Control] = &[
 /// How many interruptions of a thread at a moment where it could have gone on are tried.
 const SHORT: usize = 2;
 
-/// The same for the long tier: some minutes for the largest model.
+/// The same for the long tier: some twenty minutes for the largest model, which then decides how long
+/// all of them take.
 const LONG: usize = 3;
 
 /// Runs every execution there is within the bound, and returns their number.
