@@ -7,6 +7,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
+use crate::clock;
 use crate::sync::{Condvar, Mutex, Rank};
 
 /// A place for one outcome.
@@ -45,7 +46,7 @@ impl<T: Clone> Outcome<T> {
     /// The outcome, if it comes by the deadline.
     pub(crate) fn wait(&self, deadline: Instant) -> Option<T> {
         let mut value = self.value.lock();
-        while value.is_none() && Instant::now() < deadline {
+        while value.is_none() && clock::now() < deadline {
             self.arrived.wait_until(&mut value, Some(deadline));
         }
         value.clone()

@@ -17,6 +17,12 @@ impl Random {
         Ok(Self(u64::from_ne_bytes(seed()?) | 1))
     }
 
+    /// The same numbers for the same seed, for simulations.
+    #[cfg(any(feature = "internals", loom, fuzzing))]
+    pub(crate) fn seeded(seed: u64) -> Self {
+        Self(seed | 1)
+    }
+
     pub(crate) fn draw(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;

@@ -163,7 +163,7 @@ impl Ready {
             if line.members == 0 {
                 return Err(Error::new(ErrorKind::Closed, "the set has no subscription left"));
             }
-            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            if deadline.is_some_and(|deadline| clock::now() >= deadline) {
                 return Err(Error::new(ErrorKind::Timeout, "no message by the deadline"));
             }
             self.changed.wait_until(&mut line, deadline);
@@ -262,7 +262,7 @@ impl SubscriptionSet {
     ///
     /// Those of [`next`](Self::next).
     pub fn try_next(&self) -> Result<Option<(SetKey, Result<Message>)>> {
-        match self.receive(Some(Instant::now())) {
+        match self.receive(Some(clock::now())) {
             Err(error) if error.is_timeout() => Ok(None),
             outcome => outcome.map(Some),
         }

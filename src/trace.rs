@@ -10,6 +10,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use crate::clock;
 use crate::error::Error;
 use crate::server_url::ServerUrl;
 use crate::sync::{Arc, guarded};
@@ -171,7 +172,7 @@ impl<'a> Trace<'a> {
         let wanted = call.map(|call| Wanted {
             call,
             server: url.to_string().into(),
-            begun: Instant::now(),
+            begun: clock::now(),
             panics: Cell::new(0),
         });
         Self { wanted }
@@ -186,7 +187,7 @@ impl<'a> Trace<'a> {
     /// Tells a step, which is only made if somebody wants to know.
     pub(crate) fn step(&self, kind: impl FnOnce() -> TraceStepKind) {
         let Some(wanted) = &self.wanted else { return };
-        let elapsed = wanted.begun.elapsed();
+        let elapsed = clock::since(wanted.begun);
         let step = TraceStep { server: Arc::clone(&wanted.server), elapsed, kind: kind() };
         if !guarded(|| (wanted.call)(&step)) {
             wanted.panics.set(wanted.panics.get() + 1);

@@ -138,15 +138,16 @@ mod tests {
     #[test]
     fn a_call_that_does_not_return_is_not_joined_by_a_second_one_and_its_answer_is_not_used() {
         static CALLS: AtomicU32 = AtomicU32::new(0);
-        static GATE: Mutex<()> = Mutex::new(Rank::Outer, ());
-        let gate = GATE.lock();
+        let shut = Arc::new(Mutex::new(Rank::Outer, ()));
+        let gate = shut.lock();
         let asking = Asking::new(CREDENTIALS);
         let cancel = Arc::new(Cancel::new());
         for _ in 0..3 {
             let soon = Instant::now() + Duration::from_millis(30);
-            let stuck = asking.ask(soon, &cancel, start, || {
+            let shut = Arc::clone(&shut);
+            let stuck = asking.ask(soon, &cancel, start, move || {
                 CALLS.fetch_add(1, Ordering::SeqCst);
-                drop(GATE.lock());
+                drop(shut.lock());
                 Ok(Login::new().token("old"))
             });
             assert!(stuck.expect_err("stuck").is_timeout());

@@ -278,7 +278,7 @@ impl Attempt<'_> {
 /// Reads once, before the deadline.
 fn read(stream: &dyn Stream, parser: &mut Parser, deadline: Instant, awaited: &str) -> Result<()> {
     loop {
-        let left = deadline.saturating_duration_since(Instant::now());
+        let left = deadline.saturating_duration_since(clock::now());
         if left.is_zero() {
             let text = format!("the server did not send {awaited} within the connect time-out");
             return Err(Error::new(ErrorKind::Timeout, text));
@@ -329,7 +329,7 @@ pub(super) fn write_all(stream: &dyn Stream, mut bytes: &[u8], deadline: Instant
             Err(error) => return Err(Error::io("writing to the server", error)),
         }
         let rest = !bytes.is_empty() || stream.holds_back();
-        if rest && Instant::now() >= deadline {
+        if rest && clock::now() >= deadline {
             let text = "the server did not take the login within the connect time-out";
             return Err(Error::new(ErrorKind::Timeout, text));
         }

@@ -20,7 +20,7 @@ use crate::error::{Error, ErrorKind};
 use crate::sync::{Arc, guarded};
 
 /// The body of the callback thread; ends after `Closed`.
-pub(super) fn run(core: &Arc<Core>) {
+pub(crate) fn run(core: &Arc<Core>) {
     let mut reported = HashSet::new();
     loop {
         let (number, notice) = match core.hub.next() {

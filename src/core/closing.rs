@@ -72,7 +72,7 @@ impl Core {
         deadline: Instant,
     ) -> ConnectionStatus {
         let mut life = self.life();
-        while life.status == status && Instant::now() < deadline {
+        while life.status == status && clock::now() < deadline {
             self.changed.wait_until(&mut life, Some(deadline));
         }
         life.status
@@ -222,7 +222,7 @@ impl Core {
             if life.closed_delivered || (own && life.status == ConnectionStatus::Closed) {
                 return Ok(life.close_cause.clone());
             }
-            if Instant::now() >= deadline {
+            if clock::now() >= deadline {
                 let text = "the connection is not closed";
                 return Err(Error::new(ErrorKind::Timeout, text));
             }

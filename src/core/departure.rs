@@ -64,7 +64,7 @@ impl Departure {
 
     /// How long the next read may take, or none if it is time to go.
     pub(super) fn left(&self, core: &Core) -> Option<Duration> {
-        let now = Instant::now();
+        let now = clock::now();
         if now >= self.until {
             return None;
         }

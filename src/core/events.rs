@@ -23,6 +23,7 @@ use std::time::Instant;
 
 use super::notice::{ConnectionEventKind, Notice};
 use crate::bell::Bell;
+use crate::clock;
 use crate::sync::{Arc, Condvar, Mutex, MutexGuard, Rank};
 
 /// How many notices may wait before some are left out.
@@ -373,7 +374,7 @@ impl Tap {
                 self.ring(queue);
                 return Tapped::Finished;
             }
-            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            if deadline.is_some_and(|deadline| clock::now() >= deadline) {
                 return Tapped::Timeout;
             }
             self.queued.wait_until(&mut queue, deadline);

@@ -6,17 +6,17 @@
 //! batch: a peer that takes a byte now and then does not count as alive.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::Instant;
 
 use super::notice::ErrorNotice;
 use super::shared::Core;
+use crate::clock;
 use crate::error::{Error, ErrorKind};
 use crate::outbox::Batch;
 use crate::sync::{Arc, assert_unlocked};
 use crate::transport::is_wait;
 
 /// The body of the flusher thread; ends when the outbox is closed.
-pub(super) fn run(core: &Arc<Core>) {
+pub(crate) fn run(core: &Arc<Core>) {
     while let Some(mut batch) = core.outbox.next_batch() {
         let epoch = batch.epoch;
         // A panic here would be a fault of ours; the turn must come back all the same.
@@ -45,7 +45,7 @@ fn write(core: &Core, batch: &mut Batch) -> Result<(), Error> {
             break;
         }
         // The clock starts when the first write did not take everything.
-        let now = Instant::now();
+        let now = clock::now();
         if now >= *deadline.get_or_insert_with(|| now + core.config.write_timeout) {
             core.notice(ErrorNotice::SocketWriteTimeout);
             let text =

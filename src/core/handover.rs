@@ -10,6 +10,7 @@ use super::attempt::{LoggedIn, attempt_deadline, last_word, write_all};
 use super::life::{ConnectionStatus, Life, Link};
 use super::notice::ConnectionEventKind;
 use super::shared::{Core, closed_error};
+use crate::clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::Parser;
 use crate::sync::Arc;
@@ -57,7 +58,7 @@ pub(super) fn go_live(
     };
     life.link = Some(link.clone());
     life.status = ConnectionStatus::Connected;
-    life.connected_at = Some(Instant::now());
+    life.connected_at = Some(clock::now());
     // From here on `close` finds the stream in `life`.
     core.cancel.watch(None);
     life.pool.succeeded(&if tls { url.over_tls() } else { url });
@@ -69,7 +70,7 @@ pub(super) fn go_live(
         core.emit(Some(server), ConnectionEventKind::Connected);
     } else {
         core.counters.reconnects.add(1);
-        let downtime = life.lost_at.map_or(Duration::ZERO, |lost| lost.elapsed());
+        let downtime = life.lost_at.map_or(Duration::ZERO, clock::since);
         let kind = ConnectionEventKind::Reconnected { attempts: number, downtime };
         core.emit(Some(Arc::clone(&server)), kind);
         core.emit(Some(server), ConnectionEventKind::Resubscribed { subscriptions });

@@ -23,6 +23,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::servers::Pool;
+use super::waits::Losses;
 use crate::error::{Error, Result};
 use crate::outcome::Outcome;
 use crate::protocol::ServerInfo;
@@ -95,8 +96,8 @@ pub(crate) struct Life {
     pub(crate) last_error: Option<Error>,
     /// When the present connection, or the last one, was made.
     pub(crate) connected_at: Option<Instant>,
-    /// How many connections in a row did not last.
-    pub(crate) quick_losses: u32,
+    /// The connections in a row that did not last.
+    pub(crate) losses: Losses,
     /// When the last connection was lost.
     pub(crate) lost_at: Option<Instant>,
     /// `force_reconnect` was called while waiting for the next attempt.
@@ -125,7 +126,7 @@ impl Life {
             random,
             last_error: None,
             connected_at: None,
-            quick_losses: 0,
+            losses: Losses::default(),
             lost_at: None,
             hurry: false,
             closing: false,

@@ -186,23 +186,12 @@ fn length(core: &Core, pause: Pause) -> Duration {
             return answer;
         }
     }
-    match pause {
-        Pause::None => Duration::ZERO,
-        Pause::Jitter => jitter(core),
-        Pause::Pass(_) => core.config.reconnect_wait.saturating_add(jitter(core)),
-    }
-}
-
-/// A fresh jitter for each wait; a jitter of zero is none.
-fn jitter(core: &Core) -> Duration {
     let mut life = core.life();
     let config = &core.config;
     let tls = core.config.tls.wanted() || life.pool.has_tls();
     let most = if tls { config.reconnect_jitter_tls } else { config.reconnect_jitter };
-    Duration::from_nanos(match u64::try_from(most.as_nanos()).unwrap_or(u64::MAX) {
-        0 => 0,
-        nanos => life.random.draw() % nanos,
-    })
+    let random = &mut life.random;
+    pause.length(config.reconnect_wait, most, &mut || random.draw())
 }
 
 /// Waits before the next attempt; `close` and the deadline of a first connect end the wait with an
@@ -212,12 +201,12 @@ fn wait(core: &Core, delay: Duration, until: Option<Instant>) -> Result<()> {
     let over = clock::after(delay);
     let deadline = until.map_or(over, |until| until.min(over));
     let mut life = core.life();
-    while !life.closing && !life.hurry && Instant::now() < deadline {
+    while !life.closing && !life.hurry && clock::now() < deadline {
         core.changed.wait_until(&mut life, Some(deadline));
     }
     life.hurry = false;
     going_on(&life)?;
-    if until.is_some_and(|until| Instant::now() >= until) {
+    if until.is_some_and(|until| clock::now() >= until) {
         return Err(life.pool.never_connected());
     }
     Ok(())

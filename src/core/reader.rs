@@ -12,7 +12,7 @@
 //! Every move is made with `life` locked, and its event is queued under the same lock. The attempts
 //! and their pauses are in `outage.rs`, what follows a login in `handover.rs`.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::handover::TURN_PATIENCE;
 use super::life::{ConnectionStatus, Life, Link};
@@ -20,19 +20,13 @@ use super::notice::{ConnectionEventKind, ErrorNotice};
 use super::outage::{first_connect, reconnect};
 use super::receive::receive;
 use super::shared::{Core, closed_error};
+use crate::clock;
 use crate::error::{Error, ErrorKind};
 use crate::subscriptions::{EndReason, Rest};
 use crate::sync::{Arc, guarded};
 
-/// A connection that lasted so long, or as long as the reconnect wait, did last.
-const LASTING: Duration = Duration::from_secs(1);
-
-/// After so many connections in a row that did not last the first attempt waits too: a server that
-/// takes us in only to throw us out must not be asked in a tight loop.
-const QUICK_LOSSES: u32 = 5;
-
 /// The body of the reader thread.
-pub(super) fn run(core: &Arc<Core>) {
+pub(crate) fn run(core: &Arc<Core>) {
     // A panic here would be a fault of ours: it must still end the connection loudly.
     let life = std::panic::AssertUnwindSafe(|| live(core));
     let cause = std::panic::catch_unwind(life).unwrap_or_else(|_| {
@@ -80,7 +74,7 @@ fn tear_down(core: &Core, link: &Link, noticed: Error) -> (Error, bool) {
         let last = closing || life.drain.is_some() || !core.config.reconnect;
         // With the status: whoever sees the loss gets what is said of publishing while down.
         core.outbox.suspend();
-        life.lost_at = Some(Instant::now());
+        life.lost_at = Some(clock::now());
         if closing && core.config.disconnected_on_close {
             let kind = ConnectionEventKind::Disconnected { cause: closed_error(None) };
             core.emit(life.server.clone(), kind);
@@ -127,15 +121,14 @@ fn tell_loss(core: &Core, life: &mut Life, cause: &Error) {
     }
     let kind = ConnectionEventKind::Disconnected { cause: cause.clone() };
     core.emit(life.server.clone(), kind);
+    let lasted = life.connected_at.map_or(Duration::ZERO, clock::since);
+    let at_once = life.losses.lost(lasted, forced, core.config.reconnect_wait);
     let random = &mut life.random;
-    let lasted = life.connected_at.map_or(Duration::ZERO, |since| since.elapsed());
-    let quick = !forced && lasted < core.config.reconnect_wait.min(LASTING);
-    life.quick_losses = if quick { life.quick_losses.saturating_add(1) } else { 0 };
-    let hold = if life.quick_losses >= QUICK_LOSSES {
+    let hold = if at_once {
+        (core.config.wait_before_reconnect && !forced).then_some(0)
+    } else {
         // The losses count as a full pass.
         Some(1)
-    } else {
-        (core.config.wait_before_reconnect && !forced).then_some(0)
     };
     life.pool.begin_outage(hold, &mut || random.draw());
 }

@@ -3,13 +3,14 @@
 //! Runs on the reader thread and never writes to the socket: a PING becomes a PONG in the outbox's
 //! urgent lane. It wakes only for bytes, and once a ping interval without bytes.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::departure::Departure;
 use super::keepalive::{Idle, KeepAlive};
 use super::life::Link;
 use super::notice::{ConnectionEventKind, ErrorNotice};
 use super::shared::Core;
+use crate::clock;
 use crate::error::{Error, ErrorKind};
 use crate::protocol::{Parser, ServerInfoUpdate, ServerOp};
 use crate::server_error::{RefusedOperation, ServerError, ServerErrorKind};
@@ -56,7 +57,7 @@ impl Receiver<'_> {
     fn run(&mut self) -> Error {
         let mut keep_alive = KeepAlive::new(self.core.config.max_pings_out);
         let interval = self.core.config.ping_interval;
-        let mut idle_since = Instant::now();
+        let mut idle_since = clock::now();
         let mut wait = interval;
         // What the last read of the login has produced.
         if self.link.stream.asks_for_write() {
@@ -85,7 +86,7 @@ impl Receiver<'_> {
                     }
                     self.parser.filled(count);
                     keep_alive.bytes_arrived();
-                    idle_since = Instant::now();
+                    idle_since = clock::now();
                     wait = interval;
                 }
                 Err(error) if is_wait(&error) => {
@@ -93,7 +94,7 @@ impl Receiver<'_> {
                         self.core.outbox.write_held_back();
                     }
                     let Some(interval) = interval else { continue };
-                    let left = interval.saturating_sub(idle_since.elapsed());
+                    let left = interval.saturating_sub(clock::since(idle_since));
                     // A signal, or a kernel that is early, ends the wait but not the interval.
                     if left > TICK_SLACK {
                         wait = Some(left);
@@ -102,7 +103,7 @@ impl Receiver<'_> {
                     if let Some(error) = self.idle(&mut keep_alive) {
                         return error;
                     }
-                    idle_since = Instant::now();
+                    idle_since = clock::now();
                     wait = Some(interval);
                 }
                 Err(error) => {

@@ -19,6 +19,7 @@ use super::notice::{ConnectionEvent, ConnectionEventKind, ErrorNotice, Notice};
 use super::servers::Pool;
 use super::threads::Threads;
 use crate::auth::Login;
+use crate::clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::outbox::{Outbox, ServerLimits};
 use crate::outcome::Barrier;
@@ -202,7 +203,7 @@ impl Core {
             if life.status == ConnectionStatus::Closed {
                 return Err(closed_error(life.close_cause.as_ref()));
             }
-            if Instant::now() >= deadline {
+            if clock::now() >= deadline {
                 let text = format!("the connection is {}, not {status}", life.status);
                 return Err(Error::new(ErrorKind::Timeout, text));
             }

@@ -6,11 +6,11 @@
 //! others when the program's code returns. The short-lived `tls` reads files, and counts as one of
 //! those. Only threads that have ended are joined, so a join never waits.
 
-use std::thread::JoinHandle;
 use std::time::Instant;
 
+use crate::clock;
 use crate::error::Result;
-use crate::sync::{self, Arc, Condvar, Mutex, Rank, assert_unlocked};
+use crate::sync::{self, Arc, Condvar, JoinHandle, Mutex, Rank, assert_unlocked};
 
 /// Whether a thread runs code of the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,7 +92,7 @@ impl Threads {
     /// Waits until the threads that run only our code have ended, or the deadline.
     pub(crate) fn wait_own(&self, deadline: Instant) {
         let mut state = self.state.lock();
-        while state.own > 0 && Instant::now() < deadline {
+        while state.own > 0 && clock::now() < deadline {
             self.ended.wait_until(&mut state, Some(deadline));
         }
     }
@@ -100,7 +100,7 @@ impl Threads {
     /// Waits until all threads have ended, or the deadline, and joins those that have.
     pub(crate) fn wait_all(&self, deadline: Instant) {
         let mut state = self.state.lock();
-        while state.own + state.program > 0 && Instant::now() < deadline {
+        while state.own + state.program > 0 && clock::now() < deadline {
             self.ended.wait_until(&mut state, Some(deadline));
         }
         let all_counted_out = state.own + state.program == 0;

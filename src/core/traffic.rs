@@ -9,6 +9,7 @@ use super::hooks::EndHook;
 use super::life::ConnectionStatus;
 use super::notice::ErrorNotice;
 use super::shared::{Core, closed_error};
+use crate::clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::outbox::{Accepted, Batch, Outgoing, Pong, Urgency};
 use crate::outcome::Outcome;
@@ -284,7 +285,7 @@ impl Core {
                 return Err(Error::new(ErrorKind::Disconnected, text));
             }
             self.check_may_wait()?;
-            if Instant::now() >= deadline {
+            if clock::now() >= deadline {
                 let text = format!("the connection is {}", life.status);
                 return Err(Error::new(ErrorKind::Timeout, text));
             }
@@ -297,8 +298,8 @@ impl Core {
         if self.life().present().is_none() {
             return Err(Error::new(ErrorKind::Disconnected, "the connection is down"));
         }
-        let start = Instant::now();
+        let start = clock::now();
         self.flush(deadline)?;
-        Ok(start.elapsed())
+        Ok(clock::since(start))
     }
 }

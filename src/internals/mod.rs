@@ -8,6 +8,14 @@
 #![allow(missing_docs, missing_debug_implementations)]
 
 mod inputs;
+mod life;
+mod outbox;
+mod pipe;
+mod queue;
+mod requests;
+mod servers;
+#[cfg(loom)]
+mod time;
 #[cfg(feature = "websocket")]
 mod websocket;
 
@@ -18,5 +26,13 @@ pub use inputs::{
 };
 #[cfg(feature = "nkeys")]
 pub use inputs::{read_creds, read_seed};
+pub use life::Life;
+pub use outbox::{FlushWait, Outbox};
+pub use pipe::{Dial, Pipe};
+pub use queue::{Arrivals, Counts, Queue, Seen};
+pub use requests::{Requests, Waiting};
+pub use servers::{Attempt, KeepAlive, Servers};
+#[cfg(loom)]
+pub use time::{lose_wakes, pass_time};
 #[cfg(feature = "websocket")]
 pub use websocket::{Frames as WebSocketFrames, accepts_upgrade};

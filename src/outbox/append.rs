@@ -1,6 +1,6 @@
 //! Appending frames. Called by any thread; `control` with the registry locked.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::frames::Kind;
 use super::pongs::Pong;
@@ -93,7 +93,7 @@ impl Outbox {
                     return Ok(false);
                 }
                 Room::Wait(patience) => {
-                    let now = Instant::now();
+                    let now = clock::now();
                     let until = *deadline.get_or_insert_with(|| clock::after(patience));
                     if !may_wait || now >= until {
                         return Err(self.full());

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::frames::{Frames, Kind};
 use super::pongs::Pong;
 use super::state::{Outbox, Phase, Remains, ServerLimits};
+use crate::clock;
 use crate::protocol::PING;
 use crate::sync::Arc;
 use crate::transport::Stream;
@@ -84,11 +85,11 @@ impl Outbox {
     /// The write under way ends at once, because the stream is shut down; should it not, after
     /// `patience` what the writer holds is given up.
     pub(crate) fn end(&self, patience: Duration) -> Remains {
-        let deadline = Instant::now() + patience;
+        let deadline = clock::now() + patience;
         self.suspend();
         let mut state = self.state.lock();
         self.turn_back.notify_all();
-        while state.writing && Instant::now() < deadline {
+        while state.writing && clock::now() < deadline {
             self.turn_back.wait_until(&mut state, Some(deadline));
         }
         let remains = state.collect_remains();
@@ -118,7 +119,7 @@ impl Outbox {
             && state.stream.is_some()
             && !state.broken
             && (state.writing || !state.is_empty())
-            && Instant::now() < deadline
+            && clock::now() < deadline
         {
             self.turn_back.wait_until(&mut state, Some(deadline));
         }
@@ -396,6 +397,7 @@ mod tests {
         flush(&outbox);
         assert_eq!(second.text(), "PUB a 1\r\n2\r\n");
         assert_eq!(outbox.pending(), (0, 0));
+        assert_eq!(outbox.counts().discarded, 1, "what the late writer held");
     }
 
     #[test]

@@ -319,12 +319,14 @@ impl State {
     pub(super) fn collect_remains(&mut self) -> Remains {
         let mut kept = Frames::new();
         let is_message = |kind, _: &[u8]| kind == Kind::Data;
-        if self.taken.drain(&mut kept, is_message) {
-            self.torn += 1;
-        }
+        let torn = u64::from(self.taken.drain(&mut kept, is_message));
+        self.torn += torn;
         self.pending.drain(&mut kept, is_message);
         self.later.drain(&mut kept, is_message);
+        let before = self.messages;
         (self.bytes, self.messages) = kept.totals();
+        // What a writer still holds is given up: nobody will say what became of it.
+        self.discarded += before.saturating_sub(self.messages + torn);
         self.pending = kept;
         self.urgent.clear();
         self.stream = None;

@@ -4,9 +4,10 @@
 //! a batch writes it with `write_inline`, without waiting: one send saves the wake-up of a thread.
 
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::state::{BATCH_MOST, Batch, Outbox, Phase, State, Urgency};
+use crate::clock;
 
 /// A publish that follows the last write sooner than this belongs to a burst: it goes to the
 /// flusher, which collects. One that comes later is written by its caller at once. Measured: 5 µs
@@ -61,7 +62,7 @@ impl Outbox {
                         Urgency::Now => true,
                         Urgency::Soon => false,
                         Urgency::Idle => {
-                            state.last_write.is_none_or(|last| last.elapsed() >= BURST)
+                            state.last_write.is_none_or(|last| clock::since(last) >= BURST)
                         }
                     });
         let batch = if inline { state.take_batch() } else { None };
@@ -146,6 +147,12 @@ impl Outbox {
         }
     }
 
+    /// The next batch if there is one, for tests that have no flusher.
+    #[cfg(any(feature = "internals", loom, fuzzing))]
+    pub(crate) fn try_next_batch(&self) -> Option<Batch> {
+        self.state.lock().take_batch()
+    }
+
     /// The flusher gives the turn back, with what it did not write.
     pub(crate) fn give_back(&self, mut batch: Batch, broken: bool) {
         batch.settle();
@@ -161,7 +168,7 @@ impl Outbox {
         let (bytes, messages) = batch.frames.take_written();
         state.writing = false;
         state.broken |= broken;
-        state.last_write = Some(Instant::now());
+        state.last_write = Some(clock::now());
         state.bytes = state.bytes.saturating_sub(bytes);
         state.messages = state.messages.saturating_sub(messages);
         state.taken = batch.frames;

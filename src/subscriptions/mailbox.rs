@@ -12,13 +12,14 @@
 //! away; every waiter is woken by `end`. An end that keeps lies behind the messages on their way.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::consumer::EndReason;
 use crate::bell::Bell;
+use crate::clock;
 use crate::outcome::Barrier;
 use crate::server_error::ServerError;
+use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Arc, Condvar, Mutex, MutexGuard, Rank};
 
 /// Why there is no message.
@@ -158,7 +159,7 @@ impl<T> Mailbox<T> {
                 ring(state);
                 return outcome;
             }
-            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            if deadline.is_some_and(|deadline| clock::now() >= deadline) {
                 return Err(Empty::Timeout);
             }
             state.waiting += 1;
@@ -283,7 +284,7 @@ impl<T> Mailbox<T> {
     /// Waits until the dispatcher's thread is done; false if the deadline came first.
     pub(crate) fn wait_delivered(&self, deadline: Instant) -> bool {
         let mut state = self.state.lock();
-        while !state.delivered && Instant::now() < deadline {
+        while !state.delivered && clock::now() < deadline {
             self.arrived.wait_until(&mut state, Some(deadline));
         }
         state.delivered

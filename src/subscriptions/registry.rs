@@ -9,12 +9,12 @@
 //! Lock order: Registry → Outbox (through the closure), Registry → Mailbox.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use super::consumer::{ConsumerStatus, EndReason};
 use super::subscriber::Subscriber;
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::{encode_subscribe, encode_unsubscribe};
+use crate::sync::atomic::{AtomicU64, Ordering, fence};
 use crate::sync::{Arc, Mutex, Rank};
 
 /// All live subscriptions of a connection.

@@ -18,13 +18,13 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence};
 
 use super::consumer::sealed::Sealed as SealedConsumer;
 use super::consumer::{Consumer, ConsumerStatus, EndReason, PendingLimits};
 use super::mailbox::{Mailbox, Rest};
 use crate::protocol::Message;
 use crate::sync::Arc;
+use crate::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering, fence};
 
 /// A message in a queue.
 #[derive(Debug)]

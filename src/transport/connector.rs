@@ -7,6 +7,7 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use crate::clock;
 use crate::server_url::ServerUrl;
 
 /// Makes transports in place of a TCP connection: through a proxy or a tunnel, over a Unix socket,
@@ -180,7 +181,7 @@ impl fmt::Debug for ServerAddress {
 
 /// The rest of the time until a deadline as a socket takes it, which knows no zero.
 fn left(deadline: Instant) -> io::Result<Duration> {
-    let left = deadline.saturating_duration_since(Instant::now());
+    let left = deadline.saturating_duration_since(clock::now());
     if left.is_zero() { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(left) }
 }
 

@@ -128,14 +128,14 @@ fn is_over(error: &io::Error, deadline: Option<Instant>) -> bool {
     match error.kind() {
         io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => true,
         // Before the deadline it is the system that has given the connection up.
-        io::ErrorKind::TimedOut => deadline.is_some_and(|deadline| Instant::now() >= deadline),
+        io::ErrorKind::TimedOut => deadline.is_some_and(|deadline| clock::now() >= deadline),
         _ => false,
     }
 }
 
 /// A wait that ended; one that never began does not make the caller turn on the spot.
 fn waited(deadline: Option<Instant>) -> io::Error {
-    if deadline.is_none_or(|deadline| Instant::now() < deadline) {
+    if deadline.is_none_or(|deadline| clock::now() < deadline) {
         // Paces: a transport that gives up before its deadline would be asked without a pause.
         std::thread::sleep(PAUSE);
     }

@@ -5,6 +5,8 @@
 use std::io;
 use std::time::{Duration, Instant};
 
+use crate::clock;
+
 /// By so much a read may exceed its wait.
 const MOMENT: Duration = Duration::from_millis(1);
 
@@ -18,13 +20,13 @@ pub(super) struct ReadWait {
 impl ReadWait {
     /// A wait that begins now.
     pub(super) fn new(wait: Option<Duration>) -> Self {
-        Self { wait, started: wait.map(|_| Instant::now()) }
+        Self { wait, started: wait.map(|_| clock::now()) }
     }
 
     /// How long the next read below may wait; `WouldBlock` if the time is over. A moment changes
     /// nothing: the socket keeps its time-out.
     pub(super) fn left(&self) -> io::Result<Option<Duration>> {
-        let spent = self.started.map_or(Duration::ZERO, |started| started.elapsed());
+        let spent = self.started.map_or(Duration::ZERO, clock::since);
         let left = match self.wait {
             Some(wait) if spent >= MOMENT => Some(wait.saturating_sub(spent)),
             wait => wait,

@@ -159,7 +159,7 @@ mod tests {
     fn a_slow_resolver_costs_the_deadline_and_is_not_started_twice() {
         use std::sync::atomic::{AtomicU32, Ordering};
         static STARTED: AtomicU32 = AtomicU32::new(0);
-        static GATE: Mutex<()> = Mutex::new(Rank::Outer, ());
+        static GATE: parking_lot::Mutex<()> = parking_lot::Mutex::new(());
         let gate = GATE.lock();
         let slow = Resolution::with(|_, port| {
             STARTED.fetch_add(1, Ordering::SeqCst);
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn a_cancelled_wait_ends_at_once() {
-        static GATE: Mutex<()> = Mutex::new(Rank::Outer, ());
+        static GATE: parking_lot::Mutex<()> = parking_lot::Mutex::new(());
         let gate = GATE.lock();
         let stuck = Resolution::with(|_, _| {
             drop(GATE.lock());

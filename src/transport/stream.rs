@@ -12,6 +12,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use crate::clock;
 use crate::error::Result;
 use crate::server_url::ServerUrl;
 use crate::sync::{Arc, Condvar, Mutex, Rank, assert_unlocked};
@@ -148,7 +149,7 @@ impl Cancel {
             if state.cancelled {
                 return Err(Cancelled);
             }
-            let now = Instant::now();
+            let now = clock::now();
             if now >= deadline {
                 return Ok(None);
             }

@@ -14,6 +14,7 @@ use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
 
 use super::resolve::{Resolution, ResolveMode};
 use super::stream::{Cancel, Cancelled, Dial, Stream};
+use crate::clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::server_url::ServerUrl;
 use crate::sync::{Arc, assert_unlocked};
@@ -176,10 +177,10 @@ impl Dial for TcpConnector {
         let mut last = None;
         let count = addresses.len();
         for (index, address) in addresses.into_iter().enumerate() {
-            let left = deadline.saturating_duration_since(Instant::now());
+            let left = deadline.saturating_duration_since(clock::now());
             let share = left / u32::try_from(count - index).unwrap_or(u32::MAX);
             trace.step(|| TraceStepKind::Connecting { address });
-            match self.open(address, Instant::now() + share, cancel) {
+            match self.open(address, clock::now() + share, cancel) {
                 Ok(stream) => {
                     let (local, peer) = (stream.local_addr(), stream.peer_addr());
                     trace.step(|| TraceStepKind::Connected { local, peer });

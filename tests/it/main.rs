@@ -53,6 +53,8 @@ mod random_faults;
 mod real;
 mod request_many;
 mod secrets;
+#[cfg(feature = "internals")]
+mod simulation;
 mod support;
 mod tidy;
 #[cfg(feature = "tls")]

@@ -16,8 +16,9 @@ use crate::support::source::{FoundPath, Source};
 ///
 /// Facades (`mod.rs`) are not listed: they hold docs, `mod` and `use` only.
 const LAYERS: &str = "
-    .               server_error error server_url server_list statistics clock sync trace outcome
-    .               random bell
+    .               server_error error server_url server_list statistics
+    sync            plain modelled ranked
+    .               clock trace outcome random bell
     protocol        subject headers message info tls_policy op connect plain body parser handshake
     .               read_listener
     auth            secret nkey jwt creds login sign ways
@@ -26,7 +27,7 @@ const LAYERS: &str = "
     transport/websocket settings frames stream upgrade
     subscriptions   consumer mailbox subscriber requests registry routes router delivery
     outbox          frames pongs state turn append phases
-    core            notice events hooks keepalive choice servers threads asking config life
+    core            notice events hooks keepalive choice servers waits threads asking config life
     core            shared watch barrier callbacks traffic flusher attempt departure receive
     core            handover outage reader closing draining
     connection      handle publish looking pool events
@@ -37,15 +38,15 @@ const LAYERS: &str = "
     options         property_keys properties environment
     .               lib
     guide           from_nats from_async_nats from_java promises
-    internals       inputs websocket
+    internals       inputs websocket time pipe queue outbox requests servers life
     testing         client_op interest session broker server grammar recorder
 ";
 
 /// Files that follow time only by what they are told.
-const TIMELESS: &[&str] = &["protocol/", "core/keepalive.rs", "core/servers.rs"];
+const TIMELESS: &[&str] = &["protocol/", "core/keepalive.rs", "core/servers.rs", "core/waits.rs"];
 
-/// The one file that may touch locks and threads.
-const DOOR: &str = "sync.rs";
+/// The one folder that may touch locks, threads and the system's clock.
+const DOOR: &str = "sync/";
 
 /// What may lie at the top of the repository, besides names with a dot in front.
 const TOP: &[&str] = &[
@@ -377,7 +378,12 @@ fn locks_and_threads(source: &Source) -> Vec<Finding> {
 }
 
 fn clock(source: &Source) -> Vec<Finding> {
-    forbidden_words(source, &["Instant::now", "SystemTime::now"])
+    forbidden_words(source, &["Instant::now", "SystemTime::now", "clock::now", "clock::since"])
+}
+
+/// Models and simulations have a clock of their own: one folder reads the system's.
+fn system_clock(source: &Source) -> Vec<Finding> {
+    forbidden_words(source, &["Instant::now", ".elapsed()"])
 }
 
 /// What exists on some platforms only stands under a cfg that says so.
@@ -636,14 +642,24 @@ fn the_protocol_layer_has_no_sockets_threads_clocks_or_locks() {
 }
 
 #[test]
-fn locks_and_threads_come_from_one_file() {
-    check_library(|path, source| if path == DOOR { vec![] } else { locks_and_threads(source) });
+fn locks_and_threads_come_from_one_folder() {
+    check_library(
+        |path, source| if path.starts_with(DOOR) { vec![] } else { locks_and_threads(source) },
+    );
 }
 
 #[test]
 fn what_is_told_the_time_does_not_ask_for_it() {
     check_library(|path, source| {
         if TIMELESS.iter().any(|start| path.starts_with(start)) { clock(source) } else { vec![] }
+    });
+}
+
+#[test]
+fn the_clock_is_read_in_one_folder() {
+    check_library(|path, source| {
+        let elsewhere = !path.starts_with(DOOR) && !path.starts_with("testing/");
+        if elsewhere { system_clock(source) } else { vec![] }
     });
 }
 
@@ -717,8 +733,8 @@ mod samples {
     #[test]
     fn the_table_is_one_order() {
         let ranks = ranks(LAYERS);
-        assert!(ranks["error.rs"] < ranks["sync.rs"]);
-        assert!(ranks["sync.rs"] < ranks["protocol/subject.rs"]);
+        assert!(ranks["error.rs"] < ranks["sync/ranked.rs"]);
+        assert!(ranks["sync/ranked.rs"] < ranks["protocol/subject.rs"]);
         assert!(ranks["lib.rs"] < ranks["testing/server.rs"]);
         let listed: usize =
             LAYERS.lines().map(|line| line.split_whitespace().count().saturating_sub(1)).sum();
@@ -869,6 +885,9 @@ mod samples {
         let bad = "fn f(now: Instant) {\n let x = Instant::now();\n}\n\
                    #[cfg(test)]\nmod tests { fn g() { Instant::now(); } }";
         assert_eq!(lines(clock(&Source::new(bad))), [2]);
+        assert_eq!(lines(system_clock(&Source::new(bad))), [2]);
+        let bad = "fn f(then: Instant) {\n g(then.elapsed());\n}";
+        assert_eq!(lines(system_clock(&Source::new(bad))), [2]);
     }
 
     #[test]

@@ -48,6 +48,14 @@ mod refusals;
 mod requests;
 mod resources;
 mod returns;
+#[path = "../it/simulation/mod.rs"]
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "what the tests of these files use: they run elsewhere"
+)]
+mod simulation;
+mod simulations;
 mod soak;
 
 use std::env;
@@ -286,6 +294,12 @@ const PROOFS: &[Proof] = &[
         number: "H4",
         promise: "children get no descriptors",
         run: resources::children,
+        limits: [minutes(5), minutes(30)],
+    },
+    Proof {
+        number: "I3",
+        promise: "under virtual time every message is processed once, or lost with a connection",
+        run: simulations::lives,
         limits: [minutes(5), minutes(30)],
     },
     Proof {

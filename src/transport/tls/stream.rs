@@ -17,6 +17,7 @@ use super::super::stream::{Stream, is_wait};
 use super::explain::{handshake_failed, session_failed};
 use super::session::{Decrypted, Pipe, Session};
 use super::settings::PreparedTls;
+use crate::clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sync::{Arc, Mutex, Rank, assert_unlocked};
 
@@ -58,7 +59,7 @@ fn send(inner: &dyn Stream, mut bytes: &[u8], deadline: Instant) -> Result<()> {
             Err(error) if is_wait(&error) => {}
             Err(error) => return Err(broken_off(&error)),
         }
-        if !bytes.is_empty() && Instant::now() >= deadline {
+        if !bytes.is_empty() && clock::now() >= deadline {
             return Err(too_slow());
         }
     }
@@ -69,7 +70,7 @@ fn send(inner: &dyn Stream, mut bytes: &[u8], deadline: Instant) -> Result<()> {
 fn receive(inner: &dyn Stream, pipe: &mut Pipe, name: &str, deadline: Instant) -> Result<()> {
     let mut space = pipe.take_space();
     loop {
-        let left = deadline.saturating_duration_since(Instant::now());
+        let left = deadline.saturating_duration_since(clock::now());
         if left.is_zero() {
             return Err(too_slow());
         }
@@ -129,7 +130,7 @@ impl TlsStream {
                 Err(error) if is_wait(&error) => {}
                 Err(error) => return Err(broken_off(&error)),
             }
-            if self.holds_back() && Instant::now() >= deadline {
+            if self.holds_back() && clock::now() >= deadline {
                 return Err(too_slow());
             }
         }

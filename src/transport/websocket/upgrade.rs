@@ -15,6 +15,7 @@ use tungstenite::handshake::machine::TryParse;
 use super::super::stream::{Stream, is_wait};
 use super::settings::WebSocketSettings;
 use super::stream::WebSocketStream;
+use crate::clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::server_url::ServerUrl;
 use crate::sync::{Arc, assert_unlocked};
@@ -59,7 +60,7 @@ fn send(inner: &dyn Stream, mut bytes: &[u8], deadline: Instant) -> Result<()> {
             Err(error) if is_wait(&error) => {}
             Err(error) => return Err(broken_off(error)),
         }
-        if (!bytes.is_empty() || inner.holds_back()) && Instant::now() >= deadline {
+        if (!bytes.is_empty() || inner.holds_back()) && clock::now() >= deadline {
             return Err(too_slow());
         }
     }
@@ -71,7 +72,7 @@ fn receive(inner: &dyn Stream, deadline: Instant) -> Result<(Vec<u8>, Vec<u8>)> 
     let mut received = Vec::new();
     let mut chunk = [0; 4096];
     loop {
-        let left = deadline.saturating_duration_since(Instant::now());
+        let left = deadline.saturating_duration_since(clock::now());
         if left.is_zero() {
             return Err(too_slow());
         }

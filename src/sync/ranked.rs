@@ -1,24 +1,18 @@
-//! The only door to locks and threads.
+//! Locks with a place in an order, and threads that know whose they are.
 //!
-//! Locks are `parking_lot`'s (no poison: a panic in user code can never make a lock unusable) and
-//! carry a [`Rank`]. In debug builds, taking a lock whose rank is not above every rank that the
+//! No lock is poisoned: a panic in user code can never make a lock unusable. Each carries a
+//! [`Rank`]. In debug builds, taking a lock whose rank is not above every rank that the
 //! thread already holds panics at once, so a wrong order cannot wait for the day when two threads
 //! meet. [`assert_unlocked`] stands in front of socket IO, name resolution, user code and joins.
 //!
 //! The order, lowest first, is the declaration order of [`Rank`]: a lock may be taken while any
 //! lock above it in that list is held, never the other way round.
-//!
-//! Not here: channels (nothing inside the core uses one) and clocks.
 
-use std::cell::Cell;
 use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind};
-use std::thread;
 use std::time::Instant;
 
-pub(crate) use std::sync::Arc;
-pub(crate) use std::sync::Weak;
-
+use super::face;
 use crate::error::{Error, ErrorKind, Result};
 
 /// The place of a lock in the order. A thread takes locks downwards in this list only.
@@ -56,29 +50,18 @@ pub(crate) enum Rank {
     Leaf,
 }
 
-thread_local! {
-    /// One bit for each rank that this thread holds (debug builds only).
-    static HELD: Cell<u32> = const { Cell::new(0) };
-    /// The connection that this thread belongs to, 0 for a thread of the program.
-    static OWNER: Cell<u64> = const { Cell::new(0) };
-    /// Whether everything else of that connection waits for this thread.
-    static ESSENTIAL: Cell<bool> = const { Cell::new(false) };
-}
-
 #[derive(Debug)]
 struct Held(Rank);
 
 impl Held {
     fn new(rank: Rank) -> Self {
         if cfg!(debug_assertions) {
-            HELD.with(|held| {
-                let bits = held.get();
-                debug_assert!(
-                    bits >> (rank as u32) == 0,
-                    "lock order: {rank:?} taken while holding {bits:#b}"
-                );
-                held.set(bits | 1 << (rank as u32));
-            });
+            let bits = face::held();
+            debug_assert!(
+                bits >> (rank as u32) == 0,
+                "lock order: {rank:?} taken while holding {bits:#b}"
+            );
+            face::set_held(bits | 1 << (rank as u32));
         }
         Self(rank)
     }
@@ -87,8 +70,7 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         if cfg!(debug_assertions) {
-            // The thread-local may be gone when a thread ends while it drops its last values.
-            let _ = HELD.try_with(|held| held.set(held.get() & !(1 << (self.0 as u32))));
+            face::set_held(face::held() & !(1 << (self.0 as u32)));
         }
     }
 }
@@ -96,7 +78,7 @@ impl Drop for Held {
 /// Asserts, in debug builds, that this thread holds no lock of the library.
 pub(crate) fn assert_unlocked(doing: &str) {
     if cfg!(debug_assertions) {
-        let bits = HELD.with(Cell::get);
+        let bits = face::held();
         debug_assert!(bits == 0, "a lock is held while {doing}: {bits:#b}");
     }
 }
@@ -122,12 +104,12 @@ pub(crate) fn caught<T>(call: impl FnOnce() -> T) -> Option<T> {
 /// A lock with its place in the order.
 pub(crate) struct Mutex<T> {
     rank: Rank,
-    inner: parking_lot::Mutex<T>,
+    inner: face::RawMutex<T>,
 }
 
 impl<T> Mutex<T> {
-    pub(crate) const fn new(rank: Rank, value: T) -> Self {
-        Self { rank, inner: parking_lot::Mutex::new(value) }
+    pub(crate) fn new(rank: Rank, value: T) -> Self {
+        Self { rank, inner: face::RawMutex::new(value) }
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
@@ -148,7 +130,7 @@ impl<T> std::fmt::Debug for Mutex<T> {
 
 /// A held lock.
 pub(crate) struct MutexGuard<'a, T> {
-    inner: parking_lot::MutexGuard<'a, T>,
+    inner: face::RawGuard<'a, T>,
     _held: Held,
 }
 
@@ -171,11 +153,11 @@ impl RefUnwindSafe for Condvar {}
 
 /// A condition variable; every wait but one has a deadline.
 #[derive(Debug, Default)]
-pub(crate) struct Condvar(parking_lot::Condvar);
+pub(crate) struct Condvar(face::RawCondvar);
 
 impl Condvar {
-    pub(crate) const fn new() -> Self {
-        Self(parking_lot::Condvar::new())
+    pub(crate) fn new() -> Self {
+        Self(face::RawCondvar::new())
     }
 
     /// Waits until woken or until the deadline; `None` waits until woken. Returns whether the
@@ -194,10 +176,12 @@ impl Condvar {
         }
     }
 
+    #[cfg_attr(loom, track_caller)]
     pub(crate) fn notify_one(&self) {
         self.0.notify_one();
     }
 
+    #[cfg_attr(loom, track_caller)]
     pub(crate) fn notify_all(&self) {
         self.0.notify_all();
     }
@@ -208,12 +192,12 @@ pub(crate) fn spawn(
     name: String,
     owner: u64,
     body: impl FnOnce() + Send + 'static,
-) -> Result<thread::JoinHandle<()>> {
+) -> Result<face::JoinHandle<()>> {
     let what = format!("the thread '{name}' could not be started");
-    thread::Builder::new()
+    face::Builder::new()
         .name(name)
         .spawn(move || {
-            OWNER.with(|cell| cell.set(owner));
+            face::set_owner(owner);
             body();
         })
         .map_err(|error| Error::with_source(ErrorKind::Io, format!("{what}: {error}"), error))
@@ -221,26 +205,26 @@ pub(crate) fn spawn(
 
 /// The connection whose thread this is, or 0 on a thread of the program.
 pub(crate) fn current_owner() -> u64 {
-    OWNER.try_with(Cell::get).unwrap_or(0)
+    face::owner()
 }
 
 /// From now on this thread is one that its whole connection waits for.
 pub(crate) fn mark_essential() {
-    ESSENTIAL.with(|cell| cell.set(true));
+    face::set_essential();
 }
 
 /// Whether this is a thread that its whole connection waits for: nothing may make it wait without a
 /// limit.
 pub(crate) fn is_essential() -> bool {
-    ESSENTIAL.try_with(Cell::get).unwrap_or(false)
+    face::essential()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
     #[cfg(debug_assertions)]
+    #[test]
     fn a_wrong_lock_order_is_noticed_at_once() {
         let registry = Mutex::new(Rank::Registry, ());
         let outbox = Mutex::new(Rank::Outbox, ());
