@@ -212,20 +212,27 @@ fn slow_handler() {
     let dispatcher = dispatch(&queue);
     let mut arrivals = queue.arrivals();
     arrivals.read(&[1, 2, 3]);
-    arrivals.read(&[4]);
     queue.end_dispatcher();
     let handled = dispatcher.join().unwrap();
     let counts = queue.counts();
-    assert_eq!(handled.len() as u64 + counts.dropped, 4);
+    assert_eq!(handled.len() as u64 + counts.dropped, 3);
     assert_at_rest(&queue, handled.len() as u64);
     told.assert_recovered(counts.dropped);
+}
+
+/// Starts the thread of a dispatcher whose handler must not run once the end has been told.
+fn dispatch_before_the_end(queue: &Arc<Queue>, told: &Told) -> thread::JoinHandle<()> {
+    let (queue, told) = (Arc::clone(queue), told.clone());
+    thread::spawn(move || {
+        queue.dispatch(|_| assert!(told.all().is_empty(), "handled after its end"));
+    })
 }
 
 /// The end is told once, by whoever is last to know of it, although nobody waits for the other.
 fn dispatched_and_unsubscribed() {
     let told = Told::new();
     let queue = Queue::dispatched(0, told.ear());
-    let dispatcher = dispatch(&queue);
+    let dispatcher = dispatch_before_the_end(&queue, &told);
     let reader = {
         let queue = Arc::clone(&queue);
         thread::spawn(move || {
@@ -237,18 +244,9 @@ fn dispatched_and_unsubscribed() {
     queue.unsubscribe();
     reader.join().unwrap();
     queue.end_dispatcher();
-    let handled = dispatcher.join().unwrap();
-    assert_eq!(handled, (1..=handled.len() as u64).collect::<Vec<_>>());
-    assert_at_rest(&queue, handled.len() as u64);
+    dispatcher.join().unwrap();
+    assert_eq!(queue.counts().pending, 0);
     assert_eq!(told.all(), [Seen::Ended]);
-}
-
-/// Starts the thread of a dispatcher whose handler must not run once the end has been told.
-fn dispatch_before_the_end(queue: &Arc<Queue>, told: &Told) -> thread::JoinHandle<()> {
-    let (queue, told) = (Arc::clone(queue), told.clone());
-    thread::spawn(move || {
-        queue.dispatch(|_| assert!(told.all().is_empty(), "handled after its end"));
-    })
 }
 
 /// A drain ends once the server sends no more: what waits or is in hand is handled before the one
@@ -296,7 +294,12 @@ fn number_set_late() {
     };
     let reader = {
         let queue = Arc::clone(&queue);
-        thread::spawn(move || queue.arrivals().read(&[1, 2]))
+        thread::spawn(move || {
+            // With the first read it has looked for numbers, and only a new one makes it look again.
+            let mut arrivals = queue.arrivals();
+            arrivals.read(&[1]);
+            arrivals.read(&[2]);
+        })
     };
     queue.unsubscribe_after(2);
     reader.join().unwrap();
