@@ -31,8 +31,7 @@ const CONTROLS: &[Control] = &[
 /// How many interruptions of a thread at a moment where it could have gone on are tried.
 const SHORT: usize = 2;
 
-/// The same for the long tier: some twenty minutes for the largest model, which then decides how long
-/// all of them take.
+/// The same for the long tier: minutes for the largest model, many on a busy machine.
 const LONG: usize = 3;
 
 /// Runs every execution there is within the bound, and returns their number.
