@@ -1,7 +1,7 @@
 //! What a test puts in the place of a socket.
 //!
-//! Called like a [`Stream`] and a [`transport::Dial`]: one thread reads, the holder of the write turn
-//! writes, any thread shuts down, no lock of the library held.
+//! Called like a [`Stream`] and a [`transport::Dial`]: one thread reads, the holder of the write
+//! turn writes, any thread shuts down, no lock of the library held.
 
 use std::fmt;
 use std::io;

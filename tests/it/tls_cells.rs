@@ -96,15 +96,16 @@ fn serve(
     let seen = |outcome| (outcome, all.lock().unwrap().clone());
     if first && offer != Offer::Lies {
         let Ok(mut tls) = accept.accept(stream) else { return seen(Refused) };
-        tls.write_all(offer.info().as_bytes()).unwrap();
-        let logged_in = log_in(&mut tls).is_some();
+        // A client that is closed meanwhile is gone.
+        let told = tls.write_all(offer.info().as_bytes()).is_ok();
+        let logged_in = told && log_in(&mut tls).is_some();
         let result = seen(if logged_in { First } else { Refused });
         after(&mut tls);
         return result;
     }
-    stream.write_all(offer.info().as_bytes()).unwrap();
+    let told = stream.write_all(offer.info().as_bytes()).is_ok();
     let mut byte = [0];
-    if !matches!(stream.stream.peek(&mut byte), Ok(1)) {
+    if !told || !matches!(stream.stream.peek(&mut byte), Ok(1)) {
         return seen(Refused);
     }
     if byte != [22] {
