@@ -366,7 +366,32 @@ pub(crate) fn client_ops(input: &[u8]) {
     let (Ok(cut) | Err((cut, _))) = &pieces;
     assert_eq!((cut, pieces.is_err()), (ops, whole.is_err()));
     let written: Vec<u8> = ops.iter().flat_map(write_client_op).collect();
-    assert_eq!(client_pieces([written.as_slice()], 1 << 24).as_ref(), Ok(ops));
+    let again = client_pieces([written.as_slice()], 1 << 24).unwrap();
+    let rounded = |ops: &[ClientOp]| ops.iter().cloned().map(round).collect::<Vec<_>>();
+    assert_eq!(rounded(&again), rounded(ops));
+}
+
+/// A long number in CONNECT is read to its nearest neighbours only, and its last digits may differ
+/// when it has been written again: what is compared has nine of them.
+fn round(op: ClientOp) -> ClientOp {
+    fn rounded(value: Value) -> Value {
+        match value {
+            Value::Number(number) if number.is_f64() => {
+                Value::String(number.as_f64().map(|number| format!("{number:.9e}")).unwrap())
+            }
+            Value::Array(values) => values.into_iter().map(rounded).collect(),
+            Value::Object(fields) => {
+                fields.into_iter().map(|(name, value)| (name, rounded(value))).collect()
+            }
+            value => value,
+        }
+    }
+    match op {
+        ClientOp::Connect(fields) => ClientOp::Connect(
+            fields.into_iter().map(|(name, value)| (name, rounded(value))).collect(),
+        ),
+        op => op,
+    }
 }
 
 /// A text is refused, or is one field of one frame; in CONNECT it is always one field.
