@@ -216,10 +216,12 @@ impl Core {
             let subject = self.requests.inbox_subject();
             let limits = PendingLimits::UNLIMITED;
             let make = |sid| Subscriber::new(sid, subject, None, Target::Requests, limits);
-            // The SUB is written with the request that it is for.
             let subscriber =
                 self.registry.insert(make, |_| (), |line| self.outbox.control(line))?;
             *inbox = Some(subscriber.sid());
+            drop(inbox);
+            // Not with the request that it is for: that may never be sent, or need the room.
+            self.kick(Urgency::Idle);
         }
         Ok(())
     }
@@ -229,6 +231,7 @@ impl Core {
         let sid = self.inbox.lock().take();
         if let Some(sid) = sid {
             self.registry.remove(sid, |line| self.outbox.control(line));
+            self.kick(Urgency::Idle);
         }
     }
 

@@ -13,7 +13,8 @@ use crate::sync::MutexGuard;
 /// What became of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Accepted {
-    /// It waits to be written, and somebody is about to.
+    /// It waits to be written, and nothing is to be done: somebody is about to, or begins with the
+    /// next connection.
     Queued,
     /// It waits to be written; the caller calls [`Outbox::kick`] next, or nobody may write it.
     Idle,
@@ -64,7 +65,9 @@ impl Outbox {
         }
         let leaving = state.phase == Phase::Leaving;
         let queue = if leaving { &mut state.later } else { &mut state.pending };
+        let before = queue.end().len();
         encode_publish(queue.end(), len, subject, reply, headers, payload);
+        debug_assert_eq!(queue.end().len() - before, len.frame, "computed wrongly");
         queue.appended(Kind::Data, len.frame);
         state.bytes += len.frame;
         state.messages += 1;
@@ -99,6 +102,8 @@ impl Outbox {
                         return Err(self.full());
                     }
                     state.waiting += 1;
+                    // Room comes from what is written: whoever appended last may not have begun.
+                    self.wake_flusher(state);
                     self.room.wait_until(state, Some(until));
                     state.waiting -= 1;
                 }

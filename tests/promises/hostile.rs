@@ -52,6 +52,10 @@ const CASES: &[Case] = &[
         let line = format!("INFO {{\"x\":\"{}\"}}\r\n", "x".repeat(size));
         Box::new(move || drop(black_box(read_pieces(line.as_bytes().chunks(1), USUAL))))
     }),
+    ("a line of a message in 1-byte reads", 3_800, |size| {
+        let line = format!("MSG {} 1 2\r\nhi\r\n", "x".repeat(size));
+        Box::new(move || drop(black_box(read_pieces(line.as_bytes().chunks(1), USUAL))))
+    }),
     ("a message in 1-byte reads", 30_000, |size| {
         let message = format!("MSG a 1 {size}\r\n{}\r\n", "x".repeat(size));
         Box::new(move || drop(black_box(read_pieces(message.as_bytes().chunks(1), USUAL))))

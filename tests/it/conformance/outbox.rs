@@ -21,6 +21,7 @@ conformance! {
     a_handler_never_waits_for_room,
     a_waiting_publisher_is_woken_by_close,
     a_message_larger_than_the_outbox_is_sent_when_nothing_waits,
+    the_first_request_may_fill_the_outbox,
 }
 
 const SIZE: usize = 256 * 1024;
@@ -230,4 +231,20 @@ fn a_message_larger_than_the_outbox_is_sent_when_nothing_waits(backend: &Backend
     for expected in 0..20 {
         assert_eq!(number(&subscription.next_timeout(LIMIT).unwrap()), expected);
     }
+}
+
+/// What the first request subscribes to takes no room from it.
+fn the_first_request_may_fill_the_outbox(backend: &Backend) {
+    let client = backend.client_with(|options| options.outbox_size(64 * 1024));
+    let other = backend.client();
+    let responder = other.dispatcher(|connection, message| {
+        connection.respond(&message, message.payload().len().to_string()).unwrap();
+    });
+    let responder = responder.unwrap();
+    responder.subscribe("length").unwrap();
+    other.flush().unwrap();
+    let started = Instant::now();
+    let reply = client.request("length", vec![0; 64 * 1024], LIMIT).unwrap();
+    assert_eq!(reply.payload(), b"65536");
+    assert!(started.elapsed() < Duration::from_millis(1_500), "{:?}", started.elapsed());
 }
