@@ -108,7 +108,7 @@ impl Connection {
         core.check_open()?;
         let shared = Arc::new(Shared {
             number: NEXT_NUMBER.fetch_add(1, Ordering::Relaxed),
-            mailbox: Arc::new(Inbox::new()),
+            mailbox: core.registry.inbox(),
             table: Mutex::new(Rank::Leaf, Routes::new()),
             own_handlers: AtomicUsize::new(0),
             sweep_at: AtomicUsize::new(SWEEP_LEAST),

@@ -45,25 +45,22 @@ impl Queue {
     /// A subscription that is read with `next`. At most so many messages wait; `tell` gets the
     /// notices, where the connection queues them.
     pub fn new(limit: u64, tell: impl Fn(Seen) + Send + Sync + 'static) -> Arc<Self> {
-        let inbox = Arc::new(Inbox::new());
-        let target = Target::Pull(Arc::clone(&inbox));
-        Self::make(inbox, target, limit, tell)
+        Self::make(Target::Pull, limit, tell)
     }
 
     /// A subscription of a dispatcher, for `dispatch`; otherwise like `new`.
     pub fn dispatched(limit: u64, tell: impl Fn(Seen) + Send + Sync + 'static) -> Arc<Self> {
-        let inbox = Arc::new(Inbox::new());
-        let target = Target::Dispatch(Arc::clone(&inbox));
-        Self::make(inbox, target, limit, tell)
+        Self::make(Target::Dispatch, limit, tell)
     }
 
     fn make(
-        inbox: Arc<Inbox>,
-        target: Target,
+        target: fn(Arc<Inbox>) -> Target,
         limit: u64,
         tell: impl Fn(Seen) + Send + Sync + 'static,
     ) -> Arc<Self> {
         let registry = Registry::new();
+        let inbox = registry.inbox();
+        let target = target(Arc::clone(&inbox));
         let limits = PendingLimits::new(limit, 0);
         let make = |sid| Subscriber::new(sid, "a".to_owned(), None, target, limits);
         let inserted = registry.insert(make, |_| (), |_| ());
@@ -75,7 +72,7 @@ impl Queue {
 
     /// The reader's side.
     pub fn arrivals(self: &Arc<Self>) -> Arrivals {
-        Arrivals { queue: Arc::clone(self), router: Router::new() }
+        Arrivals { queue: Arc::clone(self), router: Router::new(&self.registry) }
     }
 
     /// The next message; `None` waits for ever.

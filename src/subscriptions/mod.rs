@@ -16,6 +16,7 @@ mod registry;
 mod requests;
 mod router;
 mod routes;
+mod spares;
 mod subscriber;
 
 pub(crate) use consumer::sealed::Sealed as SealedConsumer;
