@@ -28,5 +28,4 @@ pub(crate) use mailbox::{Empty, Rest};
 pub(crate) use registry::Registry;
 pub(crate) use requests::{Answered, Mark, Requests, Slot};
 pub(crate) use router::{Routed, Router};
-pub(crate) use routes::Routes;
 pub(crate) use subscriber::{Inbox, Item, Subscriber, Target, end_inbox};
