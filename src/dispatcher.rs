@@ -5,7 +5,7 @@
 //! of a single subscription is taken out of the table while a run of its messages is handled, so no
 //! lock is held then.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -17,8 +17,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::{Message, check_subscribe};
 use crate::subscription::check_max;
 use crate::subscriptions::{
-    Consumer, ConsumerStatus, ConsumerView, EndReason, Inbox, Item, PendingLimits, Rest,
-    SealedConsumer, Subscriber, SubscriptionEnd, Target, Work, deliver, end_inbox,
+    Consumer, ConsumerStatus, ConsumerView, EndReason, First, Inbox, PendingLimits, Rest,
+    SealedConsumer, Subscriber, SubscriptionEnd, Target, Work, deliver, end_dispatcher_queue,
 };
 use crate::sync::{Arc, Mutex, Rank, guarded};
 
@@ -124,7 +124,7 @@ impl Connection {
         core.threads.start(name, core.id, Runs::Program, body)?;
         // The connection may have ended before it knew of this queue.
         if let Err(error) = core.check_open() {
-            end_inbox(&shared.mailbox, EndReason::Closed(None), Rest::Drop);
+            end_dispatcher_queue(&shared.mailbox, EndReason::Closed(None), Rest::Drop);
             return Err(error);
         }
         Ok(Dispatcher { connection: self.clone(), shared })
@@ -163,14 +163,14 @@ impl<F: FnMut(&Connection, Message)> Work for Hands<'_, F> {
     }
 
     #[inline(always)]
-    fn handle(&mut self, subscriber: &Arc<Subscriber>, size: u64, items: &mut VecDeque<Item>) {
+    fn handle(&mut self, subscriber: &Arc<Subscriber>, size: u64, first: First<'_>) {
         subscriber.hand_out(size);
         if subscriber.try_recover() {
             self.core.tell_recovered(subscriber);
         }
         let Self { connection, default, own, .. } = self;
         let fine = guarded(|| {
-            let Some(Item { message, .. }) = items.pop_front() else { return };
+            let Some(message) = first.take() else { return };
             match own {
                 None => default(connection, message),
                 Some(handler) => handler(connection, message),
@@ -525,7 +525,7 @@ impl Drop for Dispatcher {
         if draining {
             return;
         }
-        end_inbox(&self.shared.mailbox, EndReason::Unsubscribed, Rest::Drop);
+        end_dispatcher_queue(&self.shared.mailbox, EndReason::Unsubscribed, Rest::Drop);
     }
 }
 

@@ -3,15 +3,14 @@
 //! A message is its number. One thread holds the [`Arrivals`], at most one is in
 //! [`Queue::dispatch`], any thread calls the rest of [`Queue`].
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::clock;
 use crate::error::ErrorKind;
 use crate::protocol::Message;
 use crate::subscriptions::{
-    Consumer, Empty, EndReason, Inbox, Item, PendingLimits, Registry, Rest, Routed, Router,
-    Subscriber, Target, Work, deliver, end_inbox,
+    Consumer, Empty, EndReason, First, Inbox, Item, PendingLimits, Registry, Rest, Routed, Router,
+    Subscriber, Target, Work, deliver, end_dispatcher_queue,
 };
 use crate::sync::Arc;
 
@@ -155,13 +154,13 @@ impl Queue {
     /// The dispatcher ends: what was admitted is still handled.
     pub fn end_dispatcher(&self) {
         let rest = Rest::Keep { until: self.subscriber.admitted() };
-        end_inbox(&self.inbox, EndReason::Drained, rest);
+        end_dispatcher_queue(&self.inbox, EndReason::Drained, rest);
     }
 
     /// Like `Connection::close`, on the reader's thread: what has arrived stays readable.
     pub fn close(&self) {
         self.registry.end_all(EndReason::Closed(None));
-        end_inbox(&self.inbox, EndReason::Closed(None), Rest::Keep { until: 0 });
+        self.subscriber.end_queue(EndReason::Closed(None), Rest::Keep { until: 0 });
     }
 
     pub fn counts(&self) -> Counts {
@@ -184,13 +183,13 @@ struct Hands<'a, F> {
 impl<F: FnMut(u64)> Work for Hands<'_, F> {
     fn begin(&mut self, _: &Arc<Subscriber>) {}
 
-    fn handle(&mut self, subscriber: &Arc<Subscriber>, size: u64, items: &mut VecDeque<Item>) {
+    fn handle(&mut self, subscriber: &Arc<Subscriber>, size: u64, first: First<'_>) {
         subscriber.hand_out(size);
         if subscriber.try_recover() {
             self.queue.recovered();
         }
-        if let Some(item) = items.pop_front() {
-            (self.handle)(number(&item.message));
+        if let Some(message) = first.take() {
+            (self.handle)(number(&message));
         }
     }
 

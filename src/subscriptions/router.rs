@@ -335,7 +335,7 @@ mod tests {
         use super::super::consumer::{Consumer, EndReason};
         assert_eq!((one.pending_messages(), one.pending_bytes()), (3, 12));
         let rest = super::super::mailbox::Rest::Drop;
-        super::super::subscriber::end_inbox(&shared, EndReason::Unsubscribed, rest);
+        super::super::subscriber::end_dispatcher_queue(&shared, EndReason::Unsubscribed, rest);
         assert_eq!((one.pending_messages(), one.pending_bytes()), (0, 0));
         let _ = route(&mut router, &registry, one.sid(), "late");
         router.flush();

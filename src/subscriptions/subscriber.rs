@@ -46,8 +46,9 @@ pub(super) fn deposit(inbox: &Inbox, owner: Option<&Subscriber>, items: &mut Vec
     }
 }
 
-/// Ends a queue; `rest` says what becomes of what is there.
-pub(crate) fn end_inbox(inbox: &Inbox, end: EndReason, rest: Rest) {
+/// Ends the queue of a dispatcher, in which each run of messages bears a name; `rest` says what
+/// becomes of what is there. [`Subscriber::end_queue`] ends that of one subscription.
+pub(crate) fn end_dispatcher_queue(inbox: &Inbox, end: EndReason, rest: Rest) {
     release(None, inbox.end(end, rest));
 }
 
@@ -56,6 +57,7 @@ pub(super) fn release(owner: Option<&Subscriber>, items: impl IntoIterator<Item 
     let mut current = None;
     for Item { subscriber, message } in items {
         current = subscriber.or(current);
+        debug_assert!(current.is_some() || owner.is_some(), "a message of nobody");
         if let Some(subscriber) = current.as_deref().or(owner) {
             subscriber.release(message.size() as u64);
         }
