@@ -5,7 +5,7 @@
 //! of a single subscription is taken out of the table while a run of its messages is handled, so no
 //! lock is held then.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -17,8 +17,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::{Message, check_subscribe};
 use crate::subscription::check_max;
 use crate::subscriptions::{
-    Consumer, ConsumerStatus, ConsumerView, EndReason, Inbox, Item, PendingLimits, Rest, Routes,
-    SealedConsumer, Subscriber, SubscriptionEnd, Target, Work, deliver, end_inbox,
+    Consumer, ConsumerStatus, ConsumerView, EndReason, First, Inbox, PendingLimits, Rest,
+    SealedConsumer, Subscriber, SubscriptionEnd, Target, Work, deliver, end_dispatcher_queue,
 };
 use crate::sync::{Arc, Mutex, Rank, guarded};
 
@@ -54,7 +54,8 @@ pub struct Dispatcher {
 struct Shared {
     number: u64,
     mailbox: Arc<Inbox>,
-    table: Mutex<Routes<Entry>>,
+    /// By sid; looked at once a run. Few programs give each dispatcher more than a few.
+    table: Mutex<BTreeMap<u64, Entry>>,
     /// Subscriptions with a handler of their own; without any the table is not looked at.
     own_handlers: AtomicUsize,
     limits: Mutex<PendingLimits>,
@@ -108,8 +109,8 @@ impl Connection {
         core.check_open()?;
         let shared = Arc::new(Shared {
             number: NEXT_NUMBER.fetch_add(1, Ordering::Relaxed),
-            mailbox: Arc::new(Inbox::new()),
-            table: Mutex::new(Rank::Leaf, Routes::new()),
+            mailbox: core.registry.inbox(),
+            table: Mutex::new(Rank::Leaf, BTreeMap::new()),
             own_handlers: AtomicUsize::new(0),
             sweep_at: AtomicUsize::new(SWEEP_LEAST),
             limits: Mutex::new(Rank::Leaf, core.config.pending_limits),
@@ -123,7 +124,7 @@ impl Connection {
         core.threads.start(name, core.id, Runs::Program, body)?;
         // The connection may have ended before it knew of this queue.
         if let Err(error) = core.check_open() {
-            end_inbox(&shared.mailbox, EndReason::Closed(None), Rest::Drop);
+            end_dispatcher_queue(&shared.mailbox, EndReason::Closed(None), Rest::Drop);
             return Err(error);
         }
         Ok(Dispatcher { connection: self.clone(), shared })
@@ -162,14 +163,14 @@ impl<F: FnMut(&Connection, Message)> Work for Hands<'_, F> {
     }
 
     #[inline(always)]
-    fn handle(&mut self, subscriber: &Arc<Subscriber>, size: u64, items: &mut VecDeque<Item>) {
+    fn handle(&mut self, subscriber: &Arc<Subscriber>, size: u64, first: First<'_>) {
         subscriber.hand_out(size);
         if subscriber.try_recover() {
             self.core.tell_recovered(subscriber);
         }
         let Self { connection, default, own, .. } = self;
         let fine = guarded(|| {
-            let Some(Item { message, .. }) = items.pop_front() else { return };
+            let Some(message) = first.take() else { return };
             match own {
                 None => default(connection, message),
                 Some(handler) => handler(connection, message),
@@ -209,13 +210,13 @@ impl Shared {
         if self.own_handlers.load(Ordering::Acquire) == 0 {
             return None;
         }
-        self.table.lock().find_mut(sid)?.handler.as_mut()?.take()
+        self.table.lock().get_mut(&sid)?.handler.as_mut()?.take()
     }
 
     fn return_handler(&self, sid: u64, handler: Handler) {
         let unused = {
             let mut table = self.table.lock();
-            match table.find_mut(sid).and_then(|entry| entry.handler.as_mut()) {
+            match table.get_mut(&sid).and_then(|entry| entry.handler.as_mut()) {
                 Some(place) => place.replace(handler),
                 None => Some(handler),
             }
@@ -226,11 +227,7 @@ impl Shared {
 
     fn subscribers(&self) -> Vec<Arc<Subscriber>> {
         let table = self.table.lock();
-        let mut subscribers: Vec<_> =
-            table.iter().map(|(_, entry)| Arc::clone(&entry.subscriber)).collect();
-        drop(table);
-        subscribers.sort_unstable_by_key(|subscriber| subscriber.sid());
-        subscribers
+        table.values().map(|entry| Arc::clone(&entry.subscriber)).collect()
     }
 
     /// Forgets subscriptions that have ended and have nothing left to hand out. The whole table is
@@ -248,7 +245,7 @@ impl Shared {
     fn sweep_one(&self, sid: u64) {
         let gone = {
             let mut table = self.table.lock();
-            let over = table.find(sid).is_some_and(Entry::is_over);
+            let over = table.get(&sid).is_some_and(Entry::is_over);
             if over { self.remove(&mut table, sid) } else { None }
         };
         drop(gone);
@@ -259,12 +256,12 @@ impl Shared {
     fn take_out(&self, over: impl Fn(&Entry) -> bool) -> Vec<Entry> {
         let mut table = self.table.lock();
         let sids: Vec<u64> =
-            table.iter().filter(|(_, entry)| over(entry)).map(|(sid, _)| sid).collect();
+            table.iter().filter(|(_, entry)| over(entry)).map(|(sid, _)| *sid).collect();
         sids.into_iter().filter_map(|sid| self.remove(&mut table, sid)).collect()
     }
 
-    fn remove(&self, table: &mut Routes<Entry>, sid: u64) -> Option<Entry> {
-        let entry = table.remove(sid)?;
+    fn remove(&self, table: &mut BTreeMap<u64, Entry>, sid: u64) -> Option<Entry> {
+        let entry = table.remove(&sid)?;
         self.past_delivered.fetch_add(entry.subscriber.delivered(), Ordering::Relaxed);
         self.past_dropped.fetch_add(entry.subscriber.dropped(), Ordering::Relaxed);
         if entry.handler.is_some() {
@@ -276,7 +273,7 @@ impl Shared {
     /// A count over all subscriptions, with `past` for those that have left the table.
     fn count(&self, past: &AtomicU64, what: impl Fn(&Subscriber) -> u64) -> u64 {
         let table = self.table.lock();
-        let present: u64 = table.iter().map(|(_, entry)| what(&entry.subscriber)).sum();
+        let present: u64 = table.values().map(|entry| what(&entry.subscriber)).sum();
         present + past.load(Ordering::Relaxed)
     }
 }
@@ -478,7 +475,7 @@ impl Dispatcher {
     }
 
     fn find(&self, sid: u64) -> Option<Arc<Subscriber>> {
-        self.shared.table.lock().find(sid).map(|entry| Arc::clone(&entry.subscriber))
+        self.shared.table.lock().get(&sid).map(|entry| Arc::clone(&entry.subscriber))
     }
 
     /// Ends the dispatcher without losing what the server has sent: unsubscribes everything, waits
@@ -528,7 +525,7 @@ impl Drop for Dispatcher {
         if draining {
             return;
         }
-        end_inbox(&self.shared.mailbox, EndReason::Unsubscribed, Rest::Drop);
+        end_dispatcher_queue(&self.shared.mailbox, EndReason::Unsubscribed, Rest::Drop);
     }
 }
 

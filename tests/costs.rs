@@ -174,6 +174,9 @@ fn main() {
             count_calls(cost, &url);
         }
     }
+    if chosen("kept") {
+        keep(&url);
+    }
 }
 
 fn connect(url: &str) -> Connection {
@@ -199,6 +202,36 @@ fn measure(cost: &Cost, url: &str) {
         cost.allocations
     );
     assert!(wakes <= cost.wakes, "{}: at most {} wakes", cost.name, cost.wakes);
+    connection.close();
+}
+
+/// What subscriptions hold once everything is read, each after a peak of its own.
+fn keep(url: &str) {
+    const SUBSCRIPTIONS: usize = 300;
+    const MESSAGES: usize = 2_000;
+    const MOST: usize = 8 * 1024;
+    let connection = connect(url);
+    let _warmed = pull(&connection, &Cost { count: 100_000, ..COSTS[2] });
+    let region = Region::new(ALLOCATOR);
+    let subscriptions: Vec<_> = (0..SUBSCRIPTIONS)
+        .map(|_| {
+            let subscription = connection.subscribe("fed").unwrap();
+            connection.publish("feed", format!("{MESSAGES} 16")).unwrap();
+            // The server answers in order: then all have arrived.
+            connection.flush_timeout(LIMIT).unwrap();
+            subscription
+        })
+        .collect();
+    for subscription in &subscriptions {
+        for _ in 0..MESSAGES {
+            subscription.next_timeout(LIMIT).unwrap();
+        }
+    }
+    let change = region.change();
+    let held = change.bytes_allocated as i64 - change.bytes_deallocated as i64;
+    let each = usize::try_from(held).unwrap_or(0) / SUBSCRIPTIONS;
+    println!("kept: {held} bytes in all, {each} by each of {SUBSCRIPTIONS} subscriptions");
+    assert!(each <= MOST, "kept: at most {MOST} bytes");
     connection.close();
 }
 

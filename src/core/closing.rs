@@ -13,7 +13,7 @@ use super::threads::Runs;
 use super::{callbacks, flusher, reader};
 use crate::clock;
 use crate::error::{Error, ErrorKind, Result};
-use crate::subscriptions::{EndReason, Inbox, Rest, end_inbox};
+use crate::subscriptions::{EndReason, Inbox, Rest, end_dispatcher_queue};
 use crate::sync::Arc;
 
 /// How long a server may take at most to read what was written and to close.
@@ -163,7 +163,7 @@ impl Core {
     /// Ends every dispatcher after its present message.
     pub(super) fn end_dispatchers(&self, end: &EndReason) {
         for mailbox in self.dispatcher_mailboxes() {
-            end_inbox(&mailbox, end.clone(), Rest::Drop);
+            end_dispatcher_queue(&mailbox, end.clone(), Rest::Drop);
         }
     }
 

@@ -18,7 +18,7 @@ use super::threads::Runs;
 use crate::clock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::outbox::Urgency;
-use crate::subscriptions::{EndReason, Inbox, Rest, Subscriber, Target, end_inbox};
+use crate::subscriptions::{EndReason, Inbox, Rest, Subscriber, Target, end_dispatcher_queue};
 use crate::sync::Arc;
 
 impl Core {
@@ -69,7 +69,7 @@ impl Core {
             self.end_subscription(subscriber, EndReason::Drained);
         }
         for mailbox in self.dispatcher_mailboxes() {
-            end_inbox(&mailbox, EndReason::Drained, Rest::Keep { until: 0 });
+            end_dispatcher_queue(&mailbox, EndReason::Drained, Rest::Keep { until: 0 });
             let handled = wait_delivered(&mailbox, deadline);
             outcome = outcome.and(handled);
         }
@@ -114,7 +114,7 @@ impl Core {
         for subscriber in subscribers {
             self.end_subscription(subscriber, EndReason::Drained);
         }
-        end_inbox(mailbox, EndReason::Drained, Rest::Keep { until: 0 });
+        end_dispatcher_queue(mailbox, EndReason::Drained, Rest::Keep { until: 0 });
         if wait { outcome.and_then(|()| wait_delivered(mailbox, deadline)) } else { outcome }
     }
 

@@ -25,7 +25,7 @@ pub(super) fn receive(core: &Core, link: &Link, parser: Parser) -> Error {
         core,
         link,
         parser,
-        router: Router::new(),
+        router: Router::new(&core.registry),
         answered: Answered::default(),
         last_word: None,
         departure: None,

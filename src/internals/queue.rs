@@ -1,17 +1,17 @@
-//! One subscription: the reader's router, the queue, the counts, the slow-consumer flag, the end.
+//! One subscription: the reader's router, the queue, the counts, the slow-consumer flag, the end. A
+//! dispatcher may have a second one beside it, whose messages go between those of the first.
 //!
 //! A message is its number. One thread holds the [`Arrivals`], at most one is in
 //! [`Queue::dispatch`], any thread calls the rest of [`Queue`].
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::clock;
 use crate::error::ErrorKind;
 use crate::protocol::Message;
 use crate::subscriptions::{
-    Consumer, Empty, EndReason, Inbox, Item, PendingLimits, Registry, Rest, Routed, Router,
-    Subscriber, Target, Work, deliver, end_inbox,
+    Consumer, Empty, EndReason, First, Inbox, Item, PendingLimits, Registry, Rest, Routed, Router,
+    Subscriber, Target, Work, deliver, end_dispatcher_queue,
 };
 use crate::sync::Arc;
 
@@ -20,6 +20,8 @@ pub struct Queue {
     registry: Registry,
     inbox: Arc<Inbox>,
     subscriber: Arc<Subscriber>,
+    /// Another subscription with the same queue.
+    other: Option<Arc<Subscriber>>,
     tell: Box<dyn Fn(Seen) + Send + Sync>,
 }
 
@@ -45,37 +47,45 @@ impl Queue {
     /// A subscription that is read with `next`. At most so many messages wait; `tell` gets the
     /// notices, where the connection queues them.
     pub fn new(limit: u64, tell: impl Fn(Seen) + Send + Sync + 'static) -> Arc<Self> {
-        let inbox = Arc::new(Inbox::new());
-        let target = Target::Pull(Arc::clone(&inbox));
-        Self::make(inbox, target, limit, tell)
+        Self::make(Target::Pull, limit, false, tell)
     }
 
     /// A subscription of a dispatcher, for `dispatch`; otherwise like `new`.
     pub fn dispatched(limit: u64, tell: impl Fn(Seen) + Send + Sync + 'static) -> Arc<Self> {
-        let inbox = Arc::new(Inbox::new());
-        let target = Target::Dispatch(Arc::clone(&inbox));
-        Self::make(inbox, target, limit, tell)
+        Self::make(Target::Dispatch, limit, false, tell)
+    }
+
+    /// Two subscriptions of a dispatcher: all that is done here is done to the first, but that
+    /// [`Arrivals::read_alternating`] brings messages of both. `dispatch` hands out both.
+    pub fn dispatched_pair(tell: impl Fn(Seen) + Send + Sync + 'static) -> Arc<Self> {
+        Self::make(Target::Dispatch, 0, true, tell)
     }
 
     fn make(
-        inbox: Arc<Inbox>,
-        target: Target,
+        target: fn(Arc<Inbox>) -> Target,
         limit: u64,
+        pair: bool,
         tell: impl Fn(Seen) + Send + Sync + 'static,
     ) -> Arc<Self> {
         let registry = Registry::new();
+        let inbox = registry.inbox();
         let limits = PendingLimits::new(limit, 0);
-        let make = |sid| Subscriber::new(sid, "a".to_owned(), None, target, limits);
-        let inserted = registry.insert(make, |_| (), |_| ());
-        #[allow(clippy::expect_used)]
-        // Invariant: a new registry is neither draining nor ended.
-        let subscriber = inserted.expect("open");
-        Arc::new(Self { registry, inbox, subscriber, tell: Box::new(tell) })
+        let subscribe = || {
+            let target = target(Arc::clone(&inbox));
+            let make = |sid| Subscriber::new(sid, "a".to_owned(), None, target, limits);
+            let inserted = registry.insert(make, |_| (), |_| ());
+            #[allow(clippy::expect_used)]
+            // Invariant: a new registry is neither draining nor ended.
+            inserted.expect("open")
+        };
+        let subscriber = subscribe();
+        let other = pair.then(subscribe);
+        Arc::new(Self { registry, inbox, subscriber, other, tell: Box::new(tell) })
     }
 
     /// The reader's side.
     pub fn arrivals(self: &Arc<Self>) -> Arrivals {
-        Arrivals { queue: Arc::clone(self), router: Router::new() }
+        Arrivals { queue: Arc::clone(self), router: Router::new(&self.registry) }
     }
 
     /// The next message; `None` waits for ever.
@@ -157,14 +167,15 @@ impl Queue {
 
     /// The dispatcher ends: what was admitted is still handled.
     pub fn end_dispatcher(&self) {
-        let rest = Rest::Keep { until: self.subscriber.admitted() };
-        end_inbox(&self.inbox, EndReason::Drained, rest);
+        let other = self.other.as_ref().map_or(0, |other| other.admitted());
+        let rest = Rest::Keep { until: self.subscriber.admitted() + other };
+        end_dispatcher_queue(&self.inbox, EndReason::Drained, rest);
     }
 
     /// Like `Connection::close`, on the reader's thread: what has arrived stays readable.
     pub fn close(&self) {
         self.registry.end_all(EndReason::Closed(None));
-        end_inbox(&self.inbox, EndReason::Closed(None), Rest::Keep { until: 0 });
+        self.subscriber.end_queue(EndReason::Closed(None), Rest::Keep { until: 0 });
     }
 
     pub fn counts(&self) -> Counts {
@@ -187,13 +198,13 @@ struct Hands<'a, F> {
 impl<F: FnMut(u64)> Work for Hands<'_, F> {
     fn begin(&mut self, _: &Arc<Subscriber>) {}
 
-    fn handle(&mut self, subscriber: &Arc<Subscriber>, size: u64, items: &mut VecDeque<Item>) {
+    fn handle(&mut self, subscriber: &Arc<Subscriber>, size: u64, first: First<'_>) {
         subscriber.hand_out(size);
         if subscriber.try_recover() {
             self.queue.recovered();
         }
-        if let Some(item) = items.pop_front() {
-            (self.handle)(number(&item.message));
+        if let Some(message) = first.take() {
+            (self.handle)(number(&message));
         }
     }
 
@@ -217,7 +228,18 @@ impl Arrivals {
     /// One read brought these messages.
     pub fn read(&mut self, numbers: &[u64]) {
         let sid = self.queue.subscriber.sid();
-        for number in numbers {
+        self.read_for(&mut std::iter::repeat(sid), numbers);
+    }
+
+    /// One read brought these messages, in turn for the first and for the other subscription.
+    pub fn read_alternating(&mut self, numbers: &[u64]) {
+        let first = self.queue.subscriber.sid();
+        let other = self.queue.other.as_ref().map_or(first, |other| other.sid());
+        self.read_for(&mut [first, other].into_iter().cycle(), numbers);
+    }
+
+    fn read_for(&mut self, sids: &mut dyn Iterator<Item = u64>, numbers: &[u64]) {
+        for (sid, number) in sids.zip(numbers) {
             let message = Message::new("a", number.to_string());
             let size = message.size() as u64;
             match self.router.route(&self.queue.registry, sid, size, || message) {

@@ -615,6 +615,49 @@ mod tests {
     }
 
     #[test]
+    fn where_a_publisher_could_not_write_full_batches_are_the_flushers_until_all_is_written() {
+        for stream in [Slot::new([Ok(0)]), Slot::new([Ok(5), Ok(0)]), holding([Ok(0), Ok(0)])] {
+            let outbox = outbox(1 << 20, OutboxPolicy::Error);
+            up(&outbox, 1, &stream);
+            let payload = "x".repeat(1000);
+            let append = || publish(&outbox, &payload).expect("room");
+            while append() == Accepted::Queued {}
+            let batch = outbox.kick(Urgency::Idle).expect("the turn");
+            outbox.write_inline(batch, Urgency::Idle).expect("no error");
+            // Three more batches, each of which the flusher writes behind the one that was left.
+            for _ in 0..200 {
+                assert_eq!(append(), Accepted::Queued);
+            }
+            while outbox.pending().1 > 70_000 {
+                let mut batch = outbox.state.lock().take_batch().expect("something to write");
+                let broken = write(&mut batch);
+                outbox.give_back(batch, broken);
+                assert_eq!(append(), Accepted::Queued);
+                assert!(outbox.kick(Urgency::Idle).is_none(), "the flusher is at it");
+            }
+            flush(&outbox);
+            while append() == Accepted::Queued {}
+            let batch = outbox.kick(Urgency::Idle).expect("the turn, now that all was written");
+            outbox.write_inline(batch, Urgency::Idle).expect("no error");
+            assert!(outbox.pending().1 < 2000, "the stream takes everything again");
+        }
+    }
+
+    #[test]
+    fn that_a_publisher_could_not_write_is_forgotten_with_the_connection() {
+        let outbox = outbox(1 << 20, OutboxPolicy::Error);
+        up(&outbox, 1, &Slot::new([Ok(0)]));
+        let payload = "x".repeat(1000);
+        while publish(&outbox, &payload).expect("room") == Accepted::Queued {}
+        let batch = outbox.kick(Urgency::Idle).expect("the turn");
+        outbox.write_inline(batch, Urgency::Idle).expect("no error");
+        let _ = outbox.end(Duration::ZERO);
+        up(&outbox, 2, &Slot::new([]));
+        assert_eq!(publish(&outbox, &payload).expect("room"), Accepted::Idle);
+        assert!(outbox.kick(Urgency::Idle).is_some());
+    }
+
+    #[test]
     fn a_close_while_leaving_writes_everything_to_the_server_that_is_there() {
         let outbox = outbox(1 << 20, OutboxPolicy::Error);
         let stream = Slot::new([]);

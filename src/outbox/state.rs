@@ -54,10 +54,11 @@ pub(crate) struct ServerLimits {
 pub(crate) enum Urgency {
     /// At once if all is idle: somebody waits for the answer.
     Now,
-    /// At once if all has been idle for a moment, otherwise with its neighbours.
+    /// At once if all has been idle for a moment, otherwise with its neighbours: the flusher writes
+    /// them, or whoever fills a batch.
     Idle,
-    /// With its neighbours: more is about to follow. The flusher writes it, unless somebody comes
-    /// first who waits for an answer.
+    /// With its neighbours: more is about to follow. The flusher writes them, unless a batch is
+    /// full before, or somebody comes who waits for an answer.
     Soon,
 }
 
@@ -132,6 +133,9 @@ pub(super) struct State {
     pub(super) flusher_woken: bool,
     /// A write failed: no more turns until the next connection.
     pub(super) broken: bool,
+    /// The stream did not take all that a caller wrote last, and the flusher, which can wait for
+    /// it, has not written everything since.
+    pub(super) balked: bool,
     pub(super) last_write: Option<Instant>,
     /// Publishers waiting for room.
     pub(super) waiting: usize,
@@ -202,6 +206,7 @@ impl Outbox {
             flusher_sleeps: false,
             flusher_woken: false,
             broken: false,
+            balked: false,
             last_write: None,
             waiting: 0,
             bytes: 0,
@@ -333,6 +338,7 @@ impl State {
         // A writer that is still out belongs to no connection any more.
         self.epoch = 0;
         self.writing = false;
+        self.balked = false;
         Remains { pongs: self.pongs.clear() }
     }
 

@@ -97,7 +97,7 @@ impl Connection {
     }
 
     fn subscribe_pull(&self, subject: &str, queue: Option<&str>) -> Result<Subscription> {
-        let mailbox = Arc::new(Inbox::new());
+        let mailbox = self.core().registry.inbox();
         let target = Target::Pull(Arc::clone(&mailbox));
         let limits = self.core().config.pending_limits;
         let subscriber = self.core().subscribe(subject, queue, target, limits)?;

@@ -1,11 +1,15 @@
-//! What a dispatcher's thread does: take messages from a mailbox and hand them to a closure.
+//! What a dispatcher's thread does: take messages from its queue and hand them to a [`Work`].
 //!
-//! Runs on the dispatcher's own thread and holds no lock while the closure runs. The closure
-//! catches panics itself; here nothing can tell whose they are.
+//! Runs on the dispatcher's own thread and holds no lock while the work is done. The work catches
+//! the panics of handlers itself; here nothing can tell whose they are.
+//!
+//! Invariants: what is taken at once begins with a name, so each message has a subscription, on
+//! whose counts it is handed out or thrown away; each call of `handle` takes one message.
 
 use std::collections::VecDeque;
 
 use super::subscriber::{Inbox, Item, Subscriber, release};
+use crate::protocol::Message;
 use crate::sync::{Arc, assert_unlocked};
 
 /// Tells the queue that its thread is done, however it ends.
@@ -17,14 +21,26 @@ impl Drop for Delivered<'_> {
     }
 }
 
+/// The message that comes next, where it lies: one that is moved about costs more than the rest of
+/// what is done for it.
+pub(crate) struct First<'a>(&'a mut VecDeque<Item>);
+
+impl First<'_> {
+    /// Takes it out; it is there.
+    #[inline(always)]
+    pub(crate) fn take(self) -> Option<Message> {
+        self.0.pop_front().map(|item| item.message)
+    }
+}
+
 /// What is done with the messages of a dispatcher's queue, run by run: a run is what follows each
 /// other of one subscription.
 pub(crate) trait Work {
     /// A run begins.
     fn begin(&mut self, subscriber: &Arc<Subscriber>);
 
-    /// A message of the run, the first of the items, is taken out and handled.
-    fn handle(&mut self, subscriber: &Arc<Subscriber>, size: u64, items: &mut VecDeque<Item>);
+    /// A message of the run, of that size, is taken out and handled.
+    fn handle(&mut self, subscriber: &Arc<Subscriber>, size: u64, first: First<'_>);
 
     /// The run is over; whether the subscription has ended.
     fn end(&mut self, subscriber: &Arc<Subscriber>, ended: bool);
@@ -37,7 +53,6 @@ pub(crate) fn deliver(inbox: &Inbox, work: &mut impl Work) {
     let mut batch = VecDeque::new();
     while inbox.take_all(&mut batch) {
         let mut run: Option<Arc<Subscriber>> = None;
-        // Looked at where it lies: a message that is moved about costs more than the rest of this.
         while let Some(item) = batch.front_mut() {
             if let Some(next) = item.subscriber.take() {
                 if let Some(past) = run.take() {
@@ -48,8 +63,9 @@ pub(crate) fn deliver(inbox: &Inbox, work: &mut impl Work) {
                 run = Some(next);
             }
             let size = item.message.size() as u64;
-            // A batch begins with a name: a barrier stands between two reads only.
             let Some(subscriber) = &run else {
+                // Each read begins with a name, and a barrier stands between two reads only.
+                debug_assert!(false, "a message without a name, and none before it");
                 batch.pop_front();
                 continue;
             };
@@ -60,7 +76,9 @@ pub(crate) fn deliver(inbox: &Inbox, work: &mut impl Work) {
             // Unsubscribing one subject of a dispatcher drops what waits for it.
             if subscriber.is_wanted() {
                 assert_unlocked("running a handler");
-                work.handle(subscriber, size, &mut batch);
+                let before = batch.len();
+                work.handle(subscriber, size, First(&mut batch));
+                debug_assert_eq!(batch.len() + 1, before, "one message is taken at a time");
             } else {
                 batch.pop_front();
                 subscriber.release(size);

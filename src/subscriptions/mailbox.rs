@@ -2,7 +2,7 @@
 //!
 //! The reader pushes what one read brought in one locked step and wakes at most one waiter. A pull
 //! subscription pops one by one, from any number of threads; a dispatcher's thread takes all there
-//! is. Limits are not here but in `consumer.rs`: a mailbox takes what it is given.
+//! is. The space of a large queue that is emptied goes to the connection's [`Spares`]. Limits are not here but in `consumer.rs`: a mailbox takes what it is given.
 //!
 //! Who waits on more than this queue hangs a [`Bell`] here. A [`Barrier`] put into a dispatcher's
 //! queue is reached when everything added before it has been handled: the dispatcher's thread takes
@@ -15,6 +15,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::consumer::EndReason;
+use super::spares::{KEEP, Spares};
 use crate::bell::Bell;
 use crate::clock;
 use crate::outcome::Barrier;
@@ -48,6 +49,7 @@ pub(crate) struct Mailbox<T> {
     arrived: Condvar,
     /// Set with `State::end`, readable without the lock between two messages of a batch.
     cut_short: AtomicBool,
+    spares: Arc<Spares<T>>,
 }
 
 #[derive(Debug)]
@@ -70,9 +72,9 @@ struct State<T> {
 
 impl<T> State<T> {
     /// The next message, the refusal, or the end; none while there is nothing.
-    fn take(&mut self) -> Option<Result<T, Empty>> {
+    fn take(&mut self, spares: &Spares<T>) -> Option<Result<T, Empty>> {
         if let Some(item) = self.items.pop_front() {
-            shrink(&mut self.items);
+            spares.take_in(&mut self.items);
             return Some(Ok(item));
         }
         if let Some(error) = self.refused.take() {
@@ -102,7 +104,8 @@ impl<T> State<T> {
 }
 
 impl<T> Mailbox<T> {
-    pub(crate) fn new() -> Self {
+    /// A queue of a connection, whose spares these are.
+    pub(crate) fn new(spares: &Arc<Spares<T>>) -> Self {
         let state = State {
             items: VecDeque::new(),
             waiting: 0,
@@ -119,11 +122,12 @@ impl<T> Mailbox<T> {
             state: Mutex::new(Rank::Mailbox, state),
             arrived: Condvar::new(),
             cut_short: AtomicBool::new(false),
+            spares: Arc::clone(spares),
         }
     }
 
-    /// Adds messages, in order, and leaves the vector empty, with the space of an emptied queue if
-    /// there was one. Past the end it does nothing and returns false.
+    /// Adds messages, in order, and leaves `items` empty. Past the end it does nothing and returns
+    /// false.
     pub(crate) fn push_all(&self, items: &mut VecDeque<T>) -> bool {
         let mut state = self.state.lock();
         if state.end.is_some() && (self.is_cut_short() || state.added >= state.end_at) {
@@ -131,7 +135,9 @@ impl<T> Mailbox<T> {
         }
         let several = items.len() > 1;
         state.added += items.len() as u64;
-        if state.items.is_empty() {
+        // Few messages do not keep the space of many from whoever is next.
+        let fits = items.capacity() <= KEEP.max(4 * items.len());
+        if fits && state.items.is_empty() {
             std::mem::swap(&mut state.items, items);
         } else {
             state.items.append(items);
@@ -154,7 +160,7 @@ impl<T> Mailbox<T> {
     pub(crate) fn pop(&self, deadline: Option<Instant>, took: impl Fn(&T)) -> Result<T, Empty> {
         let mut state = self.state.lock();
         loop {
-            if let Some(outcome) = state.take() {
+            if let Some(outcome) = state.take(&self.spares) {
                 outcome.iter().for_each(took);
                 ring(state);
                 return outcome;
@@ -171,7 +177,7 @@ impl<T> Mailbox<T> {
     /// The next message if one is there, without waiting; otherwise like `pop`.
     pub(crate) fn try_pop(&self, took: impl Fn(&T)) -> Result<T, Empty> {
         let mut state = self.state.lock();
-        let outcome = state.take().unwrap_or(Err(Empty::Timeout));
+        let outcome = state.take(&self.spares).unwrap_or(Err(Empty::Timeout));
         outcome.iter().for_each(took);
         ring(state);
         outcome
@@ -180,6 +186,7 @@ impl<T> Mailbox<T> {
     /// Takes everything there is up to the next barrier, waiting for something; false once the end
     /// is reached and nothing is left. `batch` must be empty, and what was in it handled.
     pub(crate) fn take_all(&self, batch: &mut VecDeque<T>) -> bool {
+        self.spares.take_in(batch);
         let mut state = self.state.lock();
         loop {
             let reached = state.reached_barriers();
@@ -195,10 +202,7 @@ impl<T> Mailbox<T> {
                     Some(next) if next < state.items.len() => {
                         batch.extend(state.items.drain(..next))
                     }
-                    _ => {
-                        std::mem::swap(&mut state.items, batch);
-                        shrink(&mut state.items);
-                    }
+                    _ => std::mem::swap(&mut state.items, batch),
                 }
                 state.taken += batch.len() as u64;
                 return true;
@@ -301,6 +305,12 @@ impl<T> Mailbox<T> {
         self.cut_short.load(Ordering::Acquire)
     }
 
+    /// How much space it has, in messages.
+    #[cfg(test)]
+    pub(super) fn space(&self) -> usize {
+        self.state.lock().items.capacity()
+    }
+
     /// Why the queue ended, if it has.
     pub(crate) fn ended(&self) -> Option<EndReason> {
         self.state.lock().end.clone()
@@ -316,16 +326,6 @@ fn ring<T>(state: MutexGuard<'_, State<T>>) {
     }
 }
 
-/// The space that an empty queue keeps: what one read of the smallest messages can bring.
-const KEEP: usize = 2048;
-
-/// Gives back the memory of a peak once nothing waits.
-pub(super) fn shrink<T>(items: &mut VecDeque<T>) {
-    if items.is_empty() && items.capacity() > KEEP {
-        *items = VecDeque::new();
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -334,7 +334,7 @@ mod tests {
 
     #[test]
     fn messages_come_out_in_order_and_stay_readable_after_a_keeping_end() {
-        let mailbox = Mailbox::new();
+        let mailbox = Mailbox::new(&Arc::default());
         assert!(mailbox.push_all(&mut [1, 2].into()));
         assert!(mailbox.end(EndReason::Drained, Rest::Keep { until: 3 }).is_empty());
         assert_eq!(mailbox.pop(None, |_| ()).expect("first"), 1);
@@ -348,8 +348,32 @@ mod tests {
     }
 
     #[test]
+    fn an_emptied_queue_keeps_little_and_few_messages_take_no_space_from_many() {
+        let spares = Arc::default();
+        let (pulled, handled) = (Mailbox::new(&spares), Mailbox::new(&spares));
+        for mailbox in [&pulled, &handled] {
+            assert!(mailbox.push_all(&mut (0..2000).collect()));
+            assert!(mailbox.space() >= 2000);
+        }
+        assert!((0..2000).all(|item| matches!(pulled.try_pop(|_| ()), Ok(taken) if taken == item)));
+        assert_eq!(pulled.space(), 0);
+        let mut batch = VecDeque::new();
+        assert!(handled.take_all(&mut batch));
+        assert_eq!((batch.len(), handled.space()), (2000, 0));
+        batch.clear();
+        assert!(handled.push_all(&mut [1].into()));
+        assert!(handled.take_all(&mut batch));
+        assert!(batch.capacity() <= KEEP && handled.space() <= KEEP);
+        assert!((4000..=5000).contains(&spares.space()), "{}", spares.space());
+        let mut large = spares.take();
+        large.push_back(2);
+        assert!(handled.push_all(&mut large));
+        assert!(handled.space() <= KEEP && large.capacity() >= 2000);
+    }
+
+    #[test]
     fn unsubscribing_ends_a_queue_that_still_waited_for_its_last_messages() {
-        let mailbox = Mailbox::new();
+        let mailbox = Mailbox::new(&Arc::default());
         let _ = mailbox.end(EndReason::Completed, Rest::Keep { until: 2 });
         assert!(mailbox.push_all(&mut [1].into()));
         assert_eq!(mailbox.end(EndReason::Unsubscribed, Rest::Drop), [1]);
@@ -359,7 +383,7 @@ mod tests {
 
     #[test]
     fn the_message_with_which_the_end_is_reached_wakes_every_waiter() {
-        let mailbox = Arc::new(Mailbox::new());
+        let mailbox = Arc::new(Mailbox::new(&Arc::default()));
         let far = Instant::now() + Duration::from_secs(60);
         let waiters: Vec<_> = (0..2)
             .map(|_| {
@@ -382,7 +406,7 @@ mod tests {
 
     #[test]
     fn an_end_that_does_not_keep_gives_back_what_waited() {
-        let mailbox = Mailbox::new();
+        let mailbox = Mailbox::new(&Arc::default());
         assert!(mailbox.push_all(&mut [1, 2].into()));
         assert_eq!(mailbox.end(EndReason::Unsubscribed, Rest::Drop), [1, 2]);
         assert!(mailbox.is_cut_short());
@@ -391,7 +415,7 @@ mod tests {
 
     #[test]
     fn a_barrier_is_reached_when_what_was_there_has_been_handled() {
-        let mailbox = Mailbox::new();
+        let mailbox = Mailbox::new(&Arc::default());
         let barrier = Arc::new(Barrier::new(1));
         let reached = |barrier: &Barrier| barrier.wait(Instant::now()) == Some(true);
         assert!(mailbox.push_all(&mut [1, 2].into()));
@@ -423,7 +447,7 @@ mod tests {
                 self.0.fetch_add(1, Ordering::SeqCst);
             }
         }
-        let mailbox = Mailbox::new();
+        let mailbox = Mailbox::new(&Arc::default());
         let count = Arc::new(Count::default());
         assert!(mailbox.push_all(&mut [1, 2].into()));
         let rings = || count.0.swap(0, Ordering::SeqCst);
@@ -444,7 +468,7 @@ mod tests {
 
     #[test]
     fn a_refusal_is_said_once() {
-        let mailbox: Mailbox<u8> = Mailbox::new();
+        let mailbox: Mailbox<u8> = Mailbox::new(&Arc::default());
         mailbox.refuse(ServerError::parse("Permissions Violation for Subscription to \"a\""));
         assert!(matches!(mailbox.try_pop(|_| ()), Err(Empty::Refused(_))));
         assert!(matches!(mailbox.try_pop(|_| ()), Err(Empty::Timeout)));
@@ -452,7 +476,7 @@ mod tests {
 
     #[test]
     fn the_end_wakes_every_waiter() {
-        let mailbox: Arc<Mailbox<u8>> = Arc::new(Mailbox::new());
+        let mailbox: Arc<Mailbox<u8>> = Arc::new(Mailbox::new(&Arc::default()));
         let waiters: Vec<_> = (0..4)
             .map(|_| {
                 let mailbox = Arc::clone(&mailbox);

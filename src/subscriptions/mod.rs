@@ -16,16 +16,16 @@ mod registry;
 mod requests;
 mod router;
 mod routes;
+mod spares;
 mod subscriber;
 
 pub(crate) use consumer::sealed::Sealed as SealedConsumer;
 pub use consumer::{
     Consumer, ConsumerStatus, ConsumerView, EndReason, PendingLimits, SubscriptionEnd,
 };
-pub(crate) use delivery::{Work, deliver};
+pub(crate) use delivery::{First, Work, deliver};
 pub(crate) use mailbox::{Empty, Rest};
 pub(crate) use registry::Registry;
 pub(crate) use requests::{Answered, Mark, Requests, Slot};
 pub(crate) use router::{Routed, Router};
-pub(crate) use routes::Routes;
-pub(crate) use subscriber::{Inbox, Item, Subscriber, Target, end_inbox};
+pub(crate) use subscriber::{Inbox, Item, Subscriber, Target, end_dispatcher_queue};

@@ -11,7 +11,8 @@
 use std::collections::BTreeMap;
 
 use super::consumer::{ConsumerStatus, EndReason};
-use super::subscriber::Subscriber;
+use super::spares::Spares;
+use super::subscriber::{Inbox, Item, Subscriber};
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::{encode_subscribe, encode_unsubscribe};
 use crate::sync::atomic::{AtomicU64, Ordering, fence};
@@ -25,6 +26,7 @@ pub(crate) struct Registry {
     version: AtomicU64,
     /// Changes whenever a subscription is given an end; see `take_limited`.
     limits: AtomicU64,
+    spares: Arc<Spares<Item>>,
 }
 
 /// At most so many sids that have left are remembered, or as many as there are.
@@ -58,7 +60,18 @@ impl Registry {
             ended: None,
         };
         let (version, limits) = (AtomicU64::new(1), AtomicU64::new(1));
-        Self { state: Mutex::new(Rank::Registry, state), version, limits }
+        let spares = Arc::default();
+        Self { state: Mutex::new(Rank::Registry, state), version, limits, spares }
+    }
+
+    /// A queue for subscriptions that are to be inserted.
+    pub(crate) fn inbox(&self) -> Arc<Inbox> {
+        Arc::new(Inbox::new(&self.spares))
+    }
+
+    /// The space of the queues that were emptied.
+    pub(super) fn spares(&self) -> &Arc<Spares<Item>> {
+        &self.spares
     }
 
     /// Adds a subscription; `registered` sees it before any message can arrive for it, and `send`

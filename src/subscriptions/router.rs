@@ -8,9 +8,9 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use super::mailbox::shrink;
 use super::registry::Registry;
 use super::routes::Routes;
+use super::spares::Spares;
 use super::subscriber::{Admission, Inbox, Item, Subscriber, Target, deposit};
 use crate::protocol::Message;
 use crate::sync::Arc;
@@ -45,6 +45,7 @@ pub(crate) struct Router {
     stages: Stages,
     /// The stages that hold messages.
     filled: Vec<usize>,
+    spares: Arc<Spares<Item>>,
 }
 
 #[derive(Debug)]
@@ -143,13 +144,14 @@ impl Drop for Router {
 }
 
 impl Router {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(registry: &Registry) -> Self {
         Self {
             version: 0,
             limits: 0,
             routes: Routes::new(),
             stages: Stages::default(),
             filled: Vec::new(),
+            spares: Arc::clone(registry.spares()),
         }
     }
 
@@ -181,6 +183,9 @@ impl Router {
             Admission::Take => {
                 if stage.items.is_empty() {
                     self.filled.push(index);
+                    if stage.items.capacity() == 0 {
+                        stage.items = self.spares.take();
+                    }
                 }
                 let named = stage.last != sid && stage.owner.is_none();
                 stage.last = sid;
@@ -206,7 +211,7 @@ impl Router {
             if let Some(stage) = self.stages.get(index) {
                 stage.last = 0;
                 deposit(&stage.mailbox, stage.owner.as_deref(), &mut stage.items);
-                shrink(&mut stage.items);
+                self.spares.take_in(&mut stage.items);
             }
         }
     }
@@ -256,8 +261,9 @@ mod tests {
 
     #[test]
     fn only_the_routes_of_subscriptions_that_left_are_forgotten() {
-        let (registry, mut router) = (Registry::new(), Router::new());
-        let (shared, own) = (Arc::new(Inbox::new()), Arc::new(Inbox::new()));
+        let registry = Registry::new();
+        let mut router = Router::new(&registry);
+        let (shared, own) = (registry.inbox(), registry.inbox());
         let first = add(&registry, Target::Dispatch(Arc::clone(&shared)));
         let second = add(&registry, Target::Dispatch(Arc::clone(&shared)));
         let third = add(&registry, Target::Pull(Arc::clone(&own)));
@@ -280,10 +286,47 @@ mod tests {
         assert_eq!(names, [Some(first.sid()), Some(second.sid()), Some(second.sid())]);
     }
 
+    /// Reads so many messages for a subscription.
+    fn read(router: &mut Router, registry: &Registry, sid: u64, count: usize) {
+        for _ in 0..count {
+            let _ = route(router, registry, sid, "x");
+        }
+        router.flush();
+    }
+
+    #[test]
+    fn the_space_of_a_large_read_goes_round_and_idle_subscriptions_hold_none() {
+        let registry = Registry::new();
+        let mut router = Router::new(&registry);
+        let inboxes: Vec<_> = (0..300).map(|_| registry.inbox()).collect();
+        let sids: Vec<_> =
+            inboxes.iter().map(|i| add(&registry, Target::Pull(Arc::clone(i))).sid()).collect();
+        let space = |router: &Router| {
+            let stages = router.stages.places.iter().flatten().map(|stage| stage.items.capacity());
+            let waiting: usize = inboxes.iter().map(|inbox| inbox.space()).sum();
+            stages.sum::<usize>() + waiting
+        };
+        let empty = |inbox: &Inbox| while inbox.try_pop(|_| ()).is_ok() {};
+        // Each waits for a while with a large read; then everything is taken.
+        sids.iter().for_each(|sid| read(&mut router, &registry, *sid, 2000));
+        assert!(space(&router) >= 300 * 2000);
+        inboxes.iter().for_each(|inbox| empty(inbox));
+        assert_eq!(space(&router), 0);
+        let spare = registry.spares().space();
+        assert!((2000..=16 * 1024).contains(&spare), "{spare}");
+        // What one emptied the next fills: in no step is there more or less space.
+        for sid in 0..300 {
+            read(&mut router, &registry, sids[sid], 2000);
+            empty(&inboxes[sid]);
+            assert_eq!((space(&router), registry.spares().space()), (0, spare));
+        }
+    }
+
     #[test]
     fn a_run_of_one_subscription_is_named_once_and_thrown_away_as_a_whole() {
-        let (registry, mut router) = (Registry::new(), Router::new());
-        let shared = Arc::new(Inbox::new());
+        let registry = Registry::new();
+        let mut router = Router::new(&registry);
+        let shared = registry.inbox();
         let one = add(&registry, Target::Dispatch(Arc::clone(&shared)));
         for _ in 0..3 {
             let _ = route(&mut router, &registry, one.sid(), "four");
@@ -292,7 +335,7 @@ mod tests {
         use super::super::consumer::{Consumer, EndReason};
         assert_eq!((one.pending_messages(), one.pending_bytes()), (3, 12));
         let rest = super::super::mailbox::Rest::Drop;
-        super::super::subscriber::end_inbox(&shared, EndReason::Unsubscribed, rest);
+        super::super::subscriber::end_dispatcher_queue(&shared, EndReason::Unsubscribed, rest);
         assert_eq!((one.pending_messages(), one.pending_bytes()), (0, 0));
         let _ = route(&mut router, &registry, one.sid(), "late");
         router.flush();
@@ -301,8 +344,9 @@ mod tests {
 
     #[test]
     fn an_end_that_is_reached_while_it_is_set_is_found_by_the_reader() {
-        let (registry, mut router) = (Registry::new(), Router::new());
-        let one = add(&registry, Target::Pull(Arc::new(Inbox::new())));
+        let registry = Registry::new();
+        let mut router = Router::new(&registry);
+        let one = add(&registry, Target::Pull(registry.inbox()));
         assert!(!registry.set_max(&one, 1, |_| ()));
         assert!(router.completed(&registry).is_empty());
         assert!(!registry.set_max(&one, 1, |_| ()));

@@ -14,6 +14,9 @@ use std::hash::{BuildHasherDefault, Hasher};
 
 const PAGE: usize = 64;
 
+/// So many places without a page are left as they are.
+const FREE: usize = 16;
+
 /// A table by sid.
 #[derive(Debug)]
 pub(crate) struct Routes<T> {
@@ -98,11 +101,6 @@ impl<T> Routes<T> {
         page.places.get(place_of(sid))?.as_ref()
     }
 
-    pub(crate) fn find_mut(&mut self, sid: u64) -> Option<&mut T> {
-        let index = self.index(page_of(sid))?;
-        self.pages.get_mut(index)?.as_mut()?.places.get_mut(place_of(sid))?.as_mut()
-    }
-
     pub(crate) fn insert(&mut self, sid: u64, value: T) {
         let number = page_of(sid);
         let index = self.index(number).unwrap_or_else(|| self.add_page(number));
@@ -138,19 +136,32 @@ impl<T> Routes<T> {
             *place = None;
             self.numbers.remove(&number);
             self.free.push(index);
-        }
-        if self.len == 0 {
-            // The memory of a peak.
-            *self = Self::new();
+            if self.len == 0 {
+                *self = Self::new();
+            } else if self.free.len() > FREE && self.free.len() > self.numbers.len() * 3 {
+                self.shrink();
+            }
         }
         Some(value)
     }
 
+    /// Gives back the memory of a peak: three pages have left for each that is moved here.
+    #[cold]
+    fn shrink(&mut self) {
+        self.free = Vec::new();
+        self.pages = std::mem::take(&mut self.pages).into_iter().filter(Option::is_some).collect();
+        self.pages.shrink_to_fit();
+        let numbers = self.pages.iter().flatten().map(|page| page.number);
+        self.numbers = numbers.zip(0..).collect();
+    }
+
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
     /// All of them, in no order.
+    #[cfg(test)]
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &T)> {
         self.pages.iter().flatten().flat_map(|page| {
             let sids = page.number * PAGE as u64..;
@@ -180,7 +191,6 @@ mod tests {
             }
             let other = (draw >> 45) % 600;
             assert_eq!(routes.find(other), map.get(&other));
-            assert_eq!(routes.find_mut(other), map.get_mut(&other));
             assert_eq!(routes.len(), map.len());
             if round % 100 == 0 {
                 let all: BTreeMap<_, _> = routes.iter().map(|(sid, value)| (sid, *value)).collect();
@@ -208,5 +218,23 @@ mod tests {
             assert!(routes.find(u64::MAX).is_none() && routes.find(1).is_some());
             assert!(routes.pages.len() <= 3 && routes.numbers.capacity() <= 16, "{sid}");
         }
+    }
+
+    #[test]
+    fn those_that_stay_are_found_when_the_memory_of_a_peak_is_given_back() {
+        let mut routes = Routes::new();
+        (1..=100_000).for_each(|sid| routes.insert(sid, sid));
+        // One of every ten thousand stays.
+        for sid in (1..=100_000).filter(|sid| sid % 10_000 != 0) {
+            assert_eq!(routes.remove(sid), Some(sid));
+            assert!(routes.pages.len() <= 4 * routes.numbers.len() + FREE, "{sid}");
+        }
+        let kept: BTreeMap<_, _> = routes.iter().map(|(sid, value)| (sid, *value)).collect();
+        assert_eq!(kept.len(), 10);
+        assert!(kept.iter().all(|(sid, value)| sid == value && routes.find(*sid) == Some(sid)));
+        assert!(routes.pages.capacity() <= 64 && routes.free.capacity() <= 64);
+        assert!(routes.numbers.capacity() <= 128, "{}", routes.numbers.capacity());
+        (1..=100_000).for_each(|sid| routes.insert(sid, sid));
+        assert!((1..=100_000).all(|sid| routes.find(sid) == Some(&sid)));
     }
 }

@@ -46,8 +46,9 @@ pub(super) fn deposit(inbox: &Inbox, owner: Option<&Subscriber>, items: &mut Vec
     }
 }
 
-/// Ends a queue; `rest` says what becomes of what is there.
-pub(crate) fn end_inbox(inbox: &Inbox, end: EndReason, rest: Rest) {
+/// Ends the queue of a dispatcher, in which each run of messages bears a name; `rest` says what
+/// becomes of what is there. [`Subscriber::end_queue`] ends that of one subscription.
+pub(crate) fn end_dispatcher_queue(inbox: &Inbox, end: EndReason, rest: Rest) {
     release(None, inbox.end(end, rest));
 }
 
@@ -56,6 +57,7 @@ pub(super) fn release(owner: Option<&Subscriber>, items: impl IntoIterator<Item 
     let mut current = None;
     for Item { subscriber, message } in items {
         current = subscriber.or(current);
+        debug_assert!(current.is_some() || owner.is_some(), "a message of nobody");
         if let Some(subscriber) = current.as_deref().or(owner) {
             subscriber.release(message.size() as u64);
         }
@@ -101,13 +103,16 @@ pub(crate) struct Subscriber {
     subject: String,
     queue: Option<String>,
     target: Target,
+    /// The number of messages after which the subscription ends; 0 is no end. Seldom written.
+    max: AtomicU64,
     arrived: Arrived,
     taken: Taken,
     /// Why it ends; the first reason counts.
     reason: OnceLock<EndReason>,
 }
 
-/// What the reader looks at and counts for each message. It alone writes here, but for the limits.
+/// What the reader looks at and counts for each message: one cache line. It alone writes here, but
+/// for the limits.
 #[derive(Debug, Default)]
 #[repr(align(64))]
 struct Arrived {
@@ -116,11 +121,11 @@ struct Arrived {
     /// Messages that went to the queue, and their bytes.
     admitted: AtomicU64,
     admitted_bytes: AtomicU64,
+    /// Messages that did not.
+    dropped: AtomicU64,
     /// What had left the queue when the reader last had to look: at most what has left by now.
     gone: AtomicU64,
     gone_bytes: AtomicU64,
-    /// The number of messages after which the subscription ends; 0 is no end.
-    max: AtomicU64,
     most_messages: AtomicU64,
     most_bytes: AtomicU64,
 }
@@ -134,7 +139,6 @@ struct Taken {
     /// Messages that left the queue unread, and their bytes; counted by any thread.
     thrown: AtomicU64,
     thrown_bytes: AtomicU64,
-    dropped: AtomicU64,
     /// What `received` was when the server in use was told of the subscription: it counts from
     /// there.
     base: AtomicU64,
@@ -169,6 +173,7 @@ impl Subscriber {
             subject,
             queue,
             target,
+            max: AtomicU64::new(0),
             arrived: Arrived {
                 most_messages: AtomicU64::new(limits.messages),
                 most_bytes: AtomicU64::new(limits.bytes),
@@ -206,7 +211,7 @@ impl Subscriber {
     pub(crate) fn admit(&self, size: u64) -> Admission {
         let arrived = &self.arrived;
         let received = arrived.received.load(Ordering::Relaxed).wrapping_add(1);
-        let max = arrived.max.load(Ordering::SeqCst);
+        let max = self.max.load(Ordering::SeqCst);
         if max != 0 && received > max {
             return Admission::Ignore;
         }
@@ -215,11 +220,13 @@ impl Subscriber {
             self.look_what_is_gone();
             self.is_full()
         } {
-            add(&self.taken.dropped, 1);
+            add(&arrived.dropped, 1);
             arrived.received.store(received, Ordering::Release);
+            // In an episode it is looked at only: the flag lies in the consumer's line.
             let slow = &self.taken.slow;
-            let first = slow.compare_exchange(QUICK, SLOW, Ordering::SeqCst, Ordering::SeqCst);
-            return Admission::Drop { first: first.is_ok() };
+            let first = slow.load(Ordering::SeqCst) == QUICK
+                && slow.compare_exchange(QUICK, SLOW, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+            return Admission::Drop { first };
         }
         add(&arrived.admitted_bytes, size);
         add(&arrived.admitted, 1);
@@ -263,13 +270,13 @@ impl Subscriber {
 
     /// Whether the number of messages asked for has arrived.
     pub(crate) fn is_complete(&self) -> bool {
-        let max = self.arrived.max.load(Ordering::SeqCst);
+        let max = self.max.load(Ordering::SeqCst);
         max != 0 && self.arrived.received.load(Ordering::SeqCst) >= max
     }
 
     /// Sets the number of messages after which the subscription ends.
     pub(crate) fn set_max(&self, max: u64) {
-        self.arrived.max.store(max, Ordering::SeqCst);
+        self.max.store(max, Ordering::SeqCst);
     }
 
     /// A server is told of the subscription now and counts from here. Returns what it still has to
@@ -277,14 +284,14 @@ impl Subscriber {
     pub(crate) fn announce(&self) -> Option<u64> {
         let received = self.arrived.received.load(Ordering::SeqCst);
         self.taken.base.store(received, Ordering::SeqCst);
-        let max = self.arrived.max.load(Ordering::SeqCst);
+        let max = self.max.load(Ordering::SeqCst);
         (max != 0).then(|| max.saturating_sub(received))
     }
 
     /// The number of messages, as the server in use counts them, after which the subscription ends;
     /// none if so many have been sent already.
     pub(crate) fn server_max(&self) -> Option<u64> {
-        let max = self.arrived.max.load(Ordering::SeqCst);
+        let max = self.max.load(Ordering::SeqCst);
         let open = max > self.arrived.received.load(Ordering::SeqCst);
         open.then(|| max.saturating_sub(self.taken.base.load(Ordering::SeqCst)))
     }
@@ -472,7 +479,7 @@ impl Consumer for Subscriber {
     }
 
     fn dropped(&self) -> u64 {
-        self.taken.dropped.load(Ordering::Relaxed)
+        self.arrived.dropped.load(Ordering::Relaxed)
     }
 
     fn status(&self) -> ConsumerStatus {
@@ -483,6 +490,12 @@ impl Consumer for Subscriber {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    #[cfg(not(loom))]
+    fn each_side_has_one_cache_line() {
+        assert_eq!((size_of::<Arrived>(), size_of::<Taken>()), (64, 64));
+    }
 
     fn subscriber(messages: u64) -> Subscriber {
         let limits = PendingLimits::new(messages, 0);

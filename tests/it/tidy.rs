@@ -25,7 +25,7 @@ const LAYERS: &str = "
     transport       stream connector foreign resolve tcp held_back read_wait no_tls no_websocket
     transport/tls   pem explain material session settings stream
     transport/websocket settings frames stream upgrade
-    subscriptions   consumer mailbox subscriber requests registry routes router delivery
+    subscriptions   consumer spares mailbox subscriber requests registry routes router delivery
     outbox          frames pongs state turn append phases
     core            notice events hooks keepalive choice servers waits threads asking config life
     core            shared watch barrier callbacks traffic flusher attempt departure receive

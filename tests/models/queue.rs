@@ -19,6 +19,8 @@ pub(crate) const MODELS: &[Model] = &[
     ("queue: dispatched, unsubscribed", dispatched_and_unsubscribed),
     ("queue: dispatched, end of a drain", dispatched_and_drained),
     ("queue: dispatched, completed", dispatched_and_completed),
+    ("queue: between others, drained", dispatched_between_others),
+    ("queue: between others, unsubscribed", unsubscribed_between_others),
     ("queue: a number set late", number_set_late),
 ];
 
@@ -281,6 +283,46 @@ fn dispatched_and_completed() {
     dispatcher.join().unwrap();
     assert_at_rest(&queue, 2);
     assert_eq!(told.all(), [Seen::Ended]);
+}
+
+/// Reads messages in turn of two subscriptions of a dispatcher, so that the first is in hand, is
+/// not, and is again, while it ends as `end` says. Returns what was handled of it: nothing may be
+/// once its end has been told. The end is told once, and everything of the other is handled.
+fn alternate(end: impl FnOnce(&Queue)) -> Vec<u64> {
+    let told = Told::new();
+    let queue = Queue::dispatched_pair(told.ear());
+    let dispatcher = {
+        let (queue, told) = (Arc::clone(&queue), told.clone());
+        thread::spawn(move || {
+            let mut handled = Vec::new();
+            queue.dispatch(|number| {
+                let of_the_other = number % 2 == 0;
+                assert!(of_the_other || told.all().is_empty(), "handled after its end");
+                handled.push(number);
+            });
+            handled
+        })
+    };
+    queue.arrivals().read_alternating(&[1, 2, 3]);
+    end(&queue);
+    queue.end_dispatcher();
+    let (of_the_other, handled) =
+        dispatcher.join().unwrap().into_iter().partition::<Vec<_>, _>(|number| number % 2 == 0);
+    assert_eq!(of_the_other, [2]);
+    assert_at_rest(&queue, handled.len() as u64);
+    assert_eq!(told.all(), [Seen::Ended]);
+    handled
+}
+
+/// The end of a drain, while the messages of another subscription go between those of this one.
+fn dispatched_between_others() {
+    assert_eq!(alternate(Queue::end_drained), [1, 3]);
+}
+
+/// The same for unsubscribing, which throws away what waits, and nothing of the other.
+fn unsubscribed_between_others() {
+    let handled = alternate(Queue::unsubscribe);
+    assert!([1, 3].starts_with(&handled), "{handled:?}");
 }
 
 /// The number of messages is set while the last of them arrives: one side at least sees it, or the
