@@ -18,6 +18,9 @@ static SEED: AtomicU64 = AtomicU64::new(0);
 /// Stands for the steps of the last whole schedule.
 static TRACE: AtomicU64 = AtomicU64::new(0);
 
+/// The steps of all schedules.
+static STEPS: AtomicU64 = AtomicU64::new(0);
+
 /// More steps than any scenario needs: one that takes them spins.
 const MAX_STEPS: usize = 500_000;
 
@@ -33,7 +36,9 @@ pub(crate) fn check(schedules: usize, model: fn()) -> u64 {
         let trace = TRACE.load(Ordering::Relaxed);
         run(first, 1, model);
         assert_eq!(trace, TRACE.load(Ordering::Relaxed), "the schedule of a seed is not the same");
-        run(first, schedules, model)
+        let n = run(first, schedules, model);
+        eprintln!("steps {}", STEPS.load(Ordering::Relaxed) / (n + 2));
+        n
     });
     catch_unwind(run).unwrap_or_else(|payload| {
         eprintln!("replay: SEED={} … --schedules=1 NAME", SEED.load(Ordering::Relaxed));
@@ -164,6 +169,7 @@ impl Scheduler for Drawn {
             }
             Way::Ranks(ranks) => ranks.choose(able, running.map(usize::from), yields, random),
         };
+        STEPS.fetch_add(1, Ordering::Relaxed);
         self.trace = (self.trace ^ usize::from(chosen) as u64).wrapping_mul(0x0100_0000_01b3) + 1;
         Some(chosen)
     }

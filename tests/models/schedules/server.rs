@@ -40,6 +40,8 @@ pub(crate) struct State {
     pub(crate) refusing: usize,
     /// Requests to `svc` are answered at once.
     pub(crate) answering: bool,
+    /// Nobody asks any more.
+    pub(crate) over: bool,
     /// The reply subjects and payloads of requests that were not answered.
     pub(crate) unanswered: Vec<(String, String)>,
 }
