@@ -1,7 +1,9 @@
 //! Losses: what is published, flushed and subscribed while connections come and go.
 
+use nats_blocking::OutboxPolicy;
+
 use super::scene::{LONG, Scene};
-use super::server::{Server, State};
+use super::server::Server;
 use crate::run::Model;
 
 pub(crate) const MODELS: &[Model] = &[
@@ -9,6 +11,8 @@ pub(crate) const MODELS: &[Model] = &[
     ("life: flushed beside a loss", flushed_beside_a_loss),
     ("life: subscribed beside a loss", subscribed_beside_a_loss),
     ("life: forced by two, flushed", forced_by_two),
+    ("life: little room, lost and closed", little_room),
+    ("life: a lame duck is left", lame_duck_is_left),
 ];
 
 /// Two losses at any moment while two threads publish, and a close at any moment.
@@ -98,11 +102,9 @@ fn assert_announced_once(frames: &[String]) {
     assert_eq!(subs.len(), count, "announced twice: {frames:?}");
 }
 
-/// Two ask for another connection while a third flushes, and an attempt may be refused: afterwards
-/// there is one.
+/// Two ask for another connection while a third flushes: afterwards there is one.
 fn forced_by_two() {
-    let server = Server::with(State { answering: true, ..State::default() });
-    let scene = Scene::with(server, |options| options).expect("a connection");
+    let scene = Scene::open();
     let forcers = [0, 1].map(|_| {
         scene.thread(|connection| connection.force_reconnect().expect("neither closed nor drained"))
     });
@@ -114,4 +116,42 @@ fn forced_by_two() {
     scene.connection.flush_timeout(LONG).or_else(disconnected).expect("a flush");
     scene.close();
     assert!(scene.connection.statistics().disconnects() <= 2);
+}
+
+/// The outbox holds one message: publishers wait for room beside a loss, and a close at any moment.
+fn little_room() {
+    let scene = Scene::with(Server::new(), |options| {
+        options.outbox_size(16).outbox_policy(OutboxPolicy::Block(LONG))
+    })
+    .expect("a connection");
+    let cutter = scene.cutter(0);
+    let publishers = [scene.publisher("x", "a", 3), scene.publisher("y", "a", 2)];
+    let closer = scene.thread(|connection| {
+        let _ = connection.flush_timeout(LONG);
+        connection.close();
+    });
+    let accepted = publishers.map(|publisher| publisher.join().unwrap());
+    closer.join().unwrap();
+    cutter.join().unwrap();
+    scene.assert_over();
+    scene.assert_written("a", &accepted);
+}
+
+/// A server announces its end while two threads publish and one asks: it is left for another one,
+/// and nothing is lost on the way.
+fn lame_duck_is_left() {
+    let scene = Scene::with(Server::new(), |options| {
+        options.server("nats://b").reconnect_on_lame_duck()
+    })
+    .expect("a connection");
+    let publishers = [scene.publisher("x", "a", 2), scene.publisher("y", "a", 2)];
+    let request = scene.thread(|connection| connection.request("svc", "z", LONG));
+    scene.server.change(|state| state.live().expect("a connection").say("INFO {\"ldm\":true}\r\n"));
+    let accepted = publishers.map(|publisher| publisher.join().unwrap());
+    let reply = request.join().unwrap().expect("a reply");
+    assert_eq!(reply.payload(), b"z");
+    scene.server.wait(|state| (state.links.len() == 2 && state.links[1].up).then_some(()));
+    scene.connection.flush_timeout(LONG).or_else(disconnected).expect("a flush");
+    scene.close();
+    assert_eq!(scene.assert_order("a", &accepted), 4, "lost: {:?}", scene.connection.statistics());
 }

@@ -119,10 +119,21 @@ impl Scene {
         assert_eq!(refused, Err(true), "publishing after the end");
     }
 
-    /// Each accepted message was written once, in the order of its publisher, or is counted.
+    /// Each accepted message was written once, in the order of its publisher, or is counted; there
+    /// were no others.
     pub(crate) fn assert_written(&self, subject: &str, accepted: &[Vec<String>]) {
-        let written = self.server.state().payloads(subject);
+        let known = self.assert_order(subject, accepted);
         let counts = self.connection.statistics();
+        let total: usize = accepted.iter().map(Vec::len).sum();
+        let lost = counts.torn() + counts.discarded();
+        assert_eq!(known as u64 + lost, total as u64, "unaccounted; {counts}");
+        assert_eq!(counts.out_messages(), total as u64);
+    }
+
+    /// What was written was accepted, and came once, in the order of its publisher. Returns how
+    /// many were written.
+    pub(crate) fn assert_order(&self, subject: &str, accepted: &[Vec<String>]) -> usize {
+        let written = self.server.state().payloads(subject);
         let mut known = 0;
         for payloads in accepted {
             let of: Vec<_> = written.iter().filter(|payload| payloads.contains(payload)).collect();
@@ -131,10 +142,7 @@ impl Scene {
             known += of.len();
         }
         assert_eq!(written.len(), known, "not accepted: {written:?}");
-        let total: usize = accepted.iter().map(Vec::len).sum();
-        let lost = counts.torn() + counts.discarded();
-        assert_eq!(known as u64 + lost, total as u64, "unaccounted; {counts}");
-        assert_eq!(counts.out_messages(), total as u64);
+        known
     }
 }
 
@@ -151,7 +159,7 @@ fn assert_grammar(heard: &[&str]) {
             ("Trying", "Connected") => "Up",
             ("Trying", "Reconnected") => "Back",
             ("Back", "Resubscribed") => "Up",
-            ("Up", "Draining") => "Up",
+            ("Up", "Draining" | "LameDuck") => "Up",
             ("Up", "ForcedReconnect") => "Forced",
             ("Up" | "Forced", "Disconnected") => "Down",
             ("New" | "Up" | "Down", "Closed") => "Over",
@@ -181,6 +189,7 @@ fn event_name(kind: &Kind) -> &'static str {
         Kind::Reconnected { .. } => "Reconnected",
         Kind::Resubscribed { .. } => "Resubscribed",
         Kind::ForcedReconnect => "ForcedReconnect",
+        Kind::LameDuck => "LameDuck",
         Kind::Draining => "Draining",
         Kind::Closed { .. } => "Closed",
         _ => "another",

@@ -62,6 +62,11 @@ impl State {
 }
 
 impl Link {
+    /// Says something.
+    pub(crate) fn say(&mut self, text: &str) {
+        self.unread.extend_from_slice(text.as_bytes());
+    }
+
     /// Hands a message to whoever subscribed; false if nobody did.
     pub(crate) fn send(&mut self, subject: &str, payload: &str) -> bool {
         let wanted = |pattern: &str| match pattern.strip_suffix('*') {
@@ -154,6 +159,7 @@ impl Server {
                     let sid: u64 = sid.parse().expect("a sid");
                     link.subs.retain(|(known, _)| *known != sid);
                 }
+                ["UNSUB", _, _] => {}
                 ["PUB", "svc", reply, _] if *answering => {
                     link.send(reply, body);
                 }

@@ -1,9 +1,10 @@
 //! Requests, handlers and slow consumers.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use nats_blocking::PendingLimits;
 use nats_blocking::internals::pass_time;
+use nats_blocking::{PendingLimits, SubscriptionSet};
 use shuttle::thread::spawn;
 
 use super::scene::{LONG, Scene};
@@ -15,7 +16,13 @@ pub(crate) const MODELS: &[Model] = &[
     ("traffic: a request and its time-out", request_and_time),
     ("traffic: requests, forced, answered", requests_forced),
     ("traffic: a slow consumer", slow_consumer),
+    ("traffic: a slow handler", slow_handler),
+    ("traffic: drained with messages", drained_with_messages),
+    ("traffic: a set beside a close", set_beside_close),
 ];
+
+/// Longer than any passing of time.
+const DECADE: Duration = Duration::from_secs(60 * 60 * 24 * 365 * 10);
 
 /// A request whose connection is lost at any moment ends with its reply or with the loss; a reply
 /// that comes later, over the next connection, changes nothing for the next request.
@@ -42,7 +49,7 @@ fn late_reply() {
     }
     cutter.join().unwrap();
     // The loss may still be unknown.
-    let mut ask = |body: &str| {
+    let ask = |body: &str| {
         let outcome = scene.connection.request("svc", body, LONG);
         outcome.inspect(|message| assert_eq!(message.payload(), body.as_bytes()))
     };
@@ -58,7 +65,9 @@ fn late_reply() {
 /// The time of a request may be over at any moment: it ends with its own reply, or is told so, and
 /// the reply that was late finds nobody.
 fn request_and_time() {
-    let scene = Scene::open();
+    // No write takes that long: the connection stays.
+    let scene = Scene::with(Server::new(), |options| options.socket_write_timeout(DECADE))
+        .expect("a connection");
     let clock = spawn(pass_time);
     let requests = ["x", "y"].map(|name| {
         scene.thread(move |connection| match connection.request("svc", name, LONG) {
@@ -131,12 +140,129 @@ fn slow_consumer() {
     }
     assert!(numbers.is_sorted_by(|one, two| one < two), "{numbers:?}");
     scene.close();
+    assert_episodes(&scene, numbers.len() as u64, SENT);
+}
+
+/// The same with a handler, and a close once all has arrived: what waits then is not handled.
+fn slow_handler() {
+    const SENT: u64 = 6;
+    let scene =
+        Scene::with(Server::new(), |options| options.pending_limits(PendingLimits::new(2, 0)))
+            .expect("a connection");
+    let numbers = Arc::new(Mutex::new(Vec::new()));
+    let hand = Arc::clone(&numbers);
+    let dispatcher = scene
+        .connection
+        .dispatcher(move |_, message| {
+            let number = message.text().expect("text").parse::<u64>().expect("a number");
+            hand.lock().unwrap().push(number);
+        })
+        .expect("open");
+    dispatcher.subscribe("a").expect("open");
+    scene.connection.flush_timeout(LONG).expect("a flush");
+    let server = Arc::clone(&scene.server);
+    let sender = spawn(move || {
+        for number in 0..SENT {
+            server.change(|state| state.live().map(|link| link.send("a", &number.to_string())));
+        }
+    });
+    sender.join().unwrap();
+    scene.connection.flush_timeout(LONG).expect("a flush");
+    scene.connection.barrier(LONG).expect("open");
+    scene.close();
+    let numbers = numbers.lock().unwrap().clone();
+    assert!(numbers.is_sorted_by(|one, two| one < two), "{numbers:?}");
+    assert_episodes(&scene, numbers.len() as u64, SENT);
+}
+
+fn assert_episodes(scene: &Scene, received: u64, sent: u64) {
     let counts = scene.connection.statistics();
-    assert_eq!(numbers.len() as u64 + counts.dropped(), SENT);
+    assert_eq!(received + counts.dropped(), sent);
     assert_eq!(scene.heard.count("Recovered"), counts.slow_consumers(), "{:?}", scene.heard);
     let told: Vec<_> = scene.heard.all();
     let told = told.iter().filter(|what| matches!(**what, "SlowConsumer" | "Recovered"));
     for (index, what) in told.enumerate() {
         assert_eq!(*what, ["SlowConsumer", "Recovered"][index % 2], "{:?}", scene.heard);
+    }
+}
+
+/// A subscription and a dispatcher are drained while the server sends: what it sent before it heard
+/// of the end is handed out, in order, and nothing else.
+fn drained_with_messages() {
+    let scene = Scene::open();
+    let handled = Arc::new(Mutex::new(Vec::new()));
+    let hand = Arc::clone(&handled);
+    let dispatcher = scene
+        .connection
+        .dispatcher(move |_, message| {
+            hand.lock().unwrap().push(message.text().expect("text").to_owned());
+        })
+        .expect("open");
+    dispatcher.subscribe("b").expect("open");
+    let subscription = scene.connection.subscribe("a").expect("open");
+    scene.connection.flush_timeout(LONG).expect("a flush");
+    let server = Arc::clone(&scene.server);
+    let sender = spawn(move || {
+        let mut sent = [Vec::new(), Vec::new()];
+        for number in ["1", "2", "3"] {
+            for (subject, sent) in ["a", "b"].iter().zip(&mut sent) {
+                if server.change(|state| state.live().is_some_and(|link| link.send(subject, number)))
+                {
+                    sent.push(number.to_owned());
+                }
+            }
+        }
+        sent
+    });
+    let drainer = spawn(move || dispatcher.drain(LONG).expect("a drain"));
+    subscription.drain(LONG).expect("a drain");
+    let mut received = Vec::new();
+    while let Ok(message) = subscription.next_timeout(LONG) {
+        received.push(message.text().expect("text").to_owned());
+    }
+    drainer.join().unwrap();
+    let [to_subscription, to_dispatcher] = sender.join().unwrap();
+    assert_eq!(received, to_subscription);
+    assert_eq!(*handled.lock().unwrap(), to_dispatcher);
+    scene.close();
+}
+
+/// One thread waits on a set of two subscriptions while messages come, one is removed, and the
+/// connection ends: what had arrived is given out, in order, and the end of each once.
+fn set_beside_close() {
+    let scene = Scene::open();
+    let set = Arc::new(SubscriptionSet::new());
+    let one = set.add(scene.connection.subscribe("a").expect("open"));
+    let two = set.add(scene.connection.subscribe("b").expect("open"));
+    scene.connection.flush_timeout(LONG).expect("a flush");
+    let server = Arc::clone(&scene.server);
+    let sender = spawn(move || {
+        for number in ["1", "2"] {
+            server.change(|state| {
+                state.live().map(|link| (link.send("a", number), link.send("b", number)))
+            });
+        }
+    });
+    let waiting = Arc::clone(&set);
+    let waiter = spawn(move || {
+        let mut given = Vec::new();
+        // None of the set is left: an error that belongs to no subscription.
+        while let Ok((key, outcome)) = waiting.next_timeout(LONG) {
+            given.push((key, outcome.map(|message| message.text().expect("text").to_owned())));
+        }
+        given
+    });
+    let removing = Arc::clone(&set);
+    let remover = spawn(move || removing.remove(two).is_some());
+    sender.join().unwrap();
+    let removed = remover.join().unwrap();
+    scene.close();
+    let given = waiter.join().unwrap();
+    let of = |key| given.iter().filter(move |(known, _)| *known == key).map(|(_, what)| what);
+    for key in [one, two] {
+        let texts: Vec<_> = of(key).filter_map(|what| what.as_deref().ok()).collect();
+        assert!(["1", "2"].starts_with(&texts), "{given:?}");
+        let ends = of(key).filter(|what| what.is_err()).count();
+        assert_eq!(ends, usize::from(key == one || !removed), "{given:?}");
     }
 }
