@@ -1,11 +1,12 @@
 //! Waiting until the program's code has worked off what there is.
 //!
 //! A barrier goes into the queue of every dispatcher and into that of the callback thread; each
-//! reaches it when it has handled what stands before it. The end of the connection gives it up.
+//! reaches it when it has handled what stands before it. The end of the connection gives up those
+//! that are waited for and refuses others, before it throws away what waits to be handled: so one
+//! that is reached has nothing thrown away before it.
 
 use std::time::Instant;
 
-use super::life::ConnectionStatus;
 use super::shared::{Core, closed_error};
 use crate::error::{Error, ErrorKind, Result};
 use crate::outcome::Barrier;
@@ -20,15 +21,9 @@ impl Core {
         }
         let mailboxes = self.dispatcher_mailboxes();
         let barrier = Arc::new(Barrier::new(mailboxes.len() + 1));
-        {
-            let mut barriers = self.barriers.lock();
-            barriers.retain(|known| known.strong_count() > 0);
-            barriers.push(Arc::downgrade(&barrier));
-        }
         let told = Arc::clone(&barrier);
-        let queued = self.hub.call(Box::new(move |_| told.arrive()));
-        let ended = self.status() == ConnectionStatus::Closed;
-        if queued.is_err() || ended {
+        if !self.keep_barrier(&barrier) || self.hub.call(Box::new(move |_| told.arrive())).is_err()
+        {
             return Err(closed_error(self.life().close_cause.as_ref()));
         }
         for mailbox in &mailboxes {
@@ -44,9 +39,18 @@ impl Core {
         }
     }
 
-    /// Nothing is handled any more: whoever waits at a barrier goes on.
+    /// Has the end of the connection give the barrier up; false once there is one.
+    fn keep_barrier(&self, barrier: &Arc<Barrier>) -> bool {
+        let mut barriers = self.barriers.lock();
+        let Some(barriers) = barriers.as_mut() else { return false };
+        barriers.retain(|known| known.strong_count() > 0);
+        barriers.push(Arc::downgrade(barrier));
+        true
+    }
+
+    /// Nothing is handled any more: whoever waits at a barrier goes on, and no other is put up.
     pub(super) fn give_up_barriers(&self) {
-        let barriers = std::mem::take(&mut *self.barriers.lock());
+        let barriers = self.barriers.lock().take().unwrap_or_default();
         for barrier in barriers.iter().filter_map(std::sync::Weak::upgrade) {
             barrier.give_up();
         }

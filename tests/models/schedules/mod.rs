@@ -4,6 +4,7 @@
 mod draw;
 mod ends;
 mod life;
+mod mix;
 mod scene;
 mod server;
 mod traffic;
@@ -25,7 +26,7 @@ pub(crate) const SHORT: usize = 1_000;
 pub(crate) const LONG: usize = 70_000;
 
 pub(crate) fn models() -> Vec<Model> {
-    [life::MODELS, traffic::MODELS, ends::MODELS].concat()
+    [mix::MODELS, life::MODELS, traffic::MODELS, ends::MODELS].concat()
 }
 
 pub(crate) const CONTROLS: &[Control] = &[

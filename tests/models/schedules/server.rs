@@ -124,13 +124,16 @@ impl Server {
         changed
     }
 
-    /// Waits until connection `number` (from 0) is in use, or over, then cuts it; what it has sent
-    /// arrives, or does not.
+    /// Waits until connection `number` (from 0) is in use, or lost, or all is over, then cuts it; what
+    /// it has sent arrives, or does not.
     pub(crate) fn cut(&self, number: usize) {
-        self.wait(|state| state.links.get(number).filter(|link| link.up || link.down).map(|_| ()));
+        self.wait(|state| {
+            let there = state.links.get(number).is_some_and(|link| link.up || link.down);
+            (there || state.over).then_some(())
+        });
         let lost = thread_rng().gen_bool(0.5);
         self.change(|state| {
-            let link = &mut state.links[number];
+            let Some(link) = state.links.get_mut(number) else { return };
             link.down = true;
             if lost {
                 link.unread.clear();

@@ -1,0 +1,184 @@
+//! Programs that are drawn: a few threads call anything, beside losses and a close at any moment.
+
+use std::sync::Arc;
+use std::sync::Mutex;
+
+use nats_blocking::{
+    Connection, ConnectionStatus, Dispatcher, Error, ErrorKind, Message, OutboxPolicy,
+    PendingLimits, Result, Subscription,
+};
+use shuttle::rand::{Rng, thread_rng};
+use shuttle::thread::{JoinHandle, spawn, yield_now};
+
+use super::scene::{LONG, Scene};
+use super::server::Server;
+use crate::run::Model;
+
+pub(crate) const MODELS: &[Model] =
+    &[("mix: anything, lost and closed", anything), ("mix: anything in callbacks", in_callbacks)];
+
+/// Three threads call what is drawn.
+fn anything() {
+    run(drawn_scene(), 3);
+}
+
+/// So do a handler and the listeners.
+fn in_callbacks() {
+    let scene = drawn_scene();
+    let left = Mutex::new(4_u32);
+    scene.connection.add_connection_listener(
+        move |connection: &Connection, _: &nats_blocking::ConnectionEvent| {
+            // The lock is not held in the call.
+            let more = {
+                let mut left = left.lock().unwrap();
+                *left = left.saturating_sub(1);
+                *left > 0
+            };
+            if more {
+                call(connection, &mut Held::default(), "l").unwrap_or_else(expected);
+            }
+        },
+    );
+    run(scene, 2);
+}
+
+fn drawn_scene() -> Scene {
+    let server = Server::new();
+    Scene::with(server, |options| {
+        let options = options.fail_requests_on_disconnect();
+        let options = match thread_rng().gen_range(0..3) {
+            0 => options,
+            1 => options.outbox_size(16).outbox_policy(OutboxPolicy::Block(LONG)),
+            _ => options.outbox_size(64).outbox_policy(OutboxPolicy::Error),
+        };
+        options.pending_limits(PendingLimits::new(2, 0))
+    })
+    .expect("a connection")
+}
+
+/// What a thread holds until its end.
+#[derive(Default)]
+struct Held {
+    subscriptions: Vec<Subscription>,
+    dispatchers: Vec<Dispatcher>,
+    published: u32,
+}
+
+fn run(scene: Scene, threads: usize) {
+    scene.server.change(|state| state.refusing = thread_rng().gen_range(0..2));
+    let cutters = [scene.cutter(0), scene.cutter(1)];
+    let names = ["x", "y", "z"];
+    let callers: Vec<JoinHandle<()>> = names
+        .into_iter()
+        .take(threads)
+        .map(|name| {
+            scene.thread(move |connection| {
+                let mut held = Held::default();
+                for _ in 0..thread_rng().gen_range(1..5) {
+                    call(connection, &mut held, name).unwrap_or_else(expected);
+                }
+            })
+        })
+        .collect();
+    let server = Arc::clone(&scene.server);
+    let sender = spawn(move || {
+        for number in ["1", "2", "3"] {
+            server.change(|state| {
+                state.live().map(|link| (link.send("a", number), link.send("b", number)))
+            });
+        }
+    });
+    // Late enough that the others have come far, or at once.
+    for _ in 0..[0, 40, 400][thread_rng().gen_range(0..3)] {
+        yield_now();
+    }
+    scene.connection.close();
+    scene.server.change(|state| state.over = true);
+    for caller in callers {
+        caller.join().unwrap();
+    }
+    for cutter in cutters {
+        cutter.join().unwrap();
+    }
+    sender.join().unwrap();
+    scene.assert_over();
+    let counts = scene.connection.statistics();
+    let state = scene.server.state();
+    let written = state.links.iter().flat_map(|link| &link.frames);
+    let written = written.filter(|frame| frame.starts_with("PUB ")).count() as u64;
+    let lost = counts.torn() + counts.discarded();
+    assert_eq!(written + lost, counts.out_messages(), "unaccounted; {counts}");
+    for name in names {
+        let all = state.payloads("p");
+        let numbers = all.iter().filter_map(|body| body.strip_prefix(name)?.parse::<u32>().ok());
+        assert!(numbers.is_sorted_by(|one, two| one < two), "twice, or out of order: {all:?}");
+    }
+}
+
+/// What a call may end with.
+fn expected(error: Error) {
+    let kinds = [
+        ErrorKind::Closed,
+        ErrorKind::Disconnected,
+        ErrorKind::Draining,
+        ErrorKind::OutboxFull,
+        ErrorKind::ReconnectBufferFull,
+        ErrorKind::Misuse,
+    ];
+    assert!(kinds.contains(&error.kind()), "{error:?}");
+}
+
+/// Calls something.
+fn call(connection: &Connection, held: &mut Held, name: &str) -> Result<()> {
+    let draw = |limit: usize| thread_rng().gen_range(0..limit);
+    match draw(14) {
+        0 | 1 => {
+            held.published += 1;
+            connection.publish("p", format!("{name}{}", held.published))
+        }
+        2 => connection.flush_timeout(LONG),
+        3 => {
+            let reply = connection.request("svc", name, LONG)?;
+            assert_eq!(reply.payload(), name.as_bytes(), "the reply of another");
+            Ok(())
+        }
+        4 => {
+            held.subscriptions.push(connection.subscribe(["a", "b"][draw(2)])?);
+            Ok(())
+        }
+        5 => {
+            let handler = |connection: &Connection, message: Message| {
+                let _ = connection.publish("q", message.payload());
+            };
+            let dispatcher = connection.dispatcher(handler)?;
+            dispatcher.subscribe(["a", "b"][draw(2)])?;
+            held.dispatchers.push(dispatcher);
+            Ok(())
+        }
+        6 => connection.force_reconnect(),
+        7 => connection.barrier(LONG),
+        8 => connection.wait_for_status(ConnectionStatus::Connected, LONG),
+        9 => connection.drain(LONG),
+        10 => {
+            let events = connection.events();
+            while events.try_next().is_some() {}
+            Ok(())
+        }
+        _ => match held.subscriptions.pop() {
+            Some(subscription) => end(subscription, draw(4)),
+            None => held.dispatchers.pop().map_or(Ok(()), |dispatcher| dispatcher.drain(LONG)),
+        },
+    }
+}
+
+/// Ends a subscription in one of several ways.
+fn end(subscription: Subscription, way: usize) -> Result<()> {
+    match way {
+        0 => subscription.unsubscribe(),
+        1 => subscription.unsubscribe_after(1)?,
+        2 => subscription.drain(LONG)?,
+        _ => {}
+    }
+    while subscription.try_next()?.is_some() {}
+    Ok(())
+}
