@@ -11,8 +11,15 @@ pub(crate) const PROMISE: &str = "I1";
 /// What the effort of a run is, in the table and as an option.
 pub(crate) const EFFORT: &str = "bound";
 
-/// What was done with each model, before the effort.
-pub(crate) const DONE: &str = "exhausted at bound";
+/// What was done with each model.
+pub(crate) fn done(bound: usize) -> String {
+    format!("exhausted at bound {bound}")
+}
+
+/// Nothing is drawn here.
+pub(crate) fn first_seed() -> Option<u64> {
+    None
+}
 
 /// How many interruptions of a thread at a moment where it could have gone on are tried.
 pub(crate) const SHORT: usize = 2;

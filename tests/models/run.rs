@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use nats_blocking::internals::lose_wakes;
 
-use crate::engine::{self, CONTROLS, DONE, EFFORT, LONG, PROMISE, SHORT, models};
+use crate::engine::{self, CONTROLS, EFFORT, LONG, PROMISE, SHORT, models};
 
 /// A model: its name and one execution of it.
 pub(crate) type Model = (&'static str, fn());
@@ -41,10 +41,11 @@ fn run_here(name: &str, effort: usize) -> bool {
 }
 
 /// Runs a name in a process of its own. Returns what it printed, or why it failed.
-fn run_apart(name: &str, effort: usize) -> Result<String, String> {
+fn run_apart(name: &str, effort: usize, seed: Option<u64>) -> Result<String, String> {
     let program = std::env::current_exe().expect("this program");
     let mut command = Command::new(program);
     command.arg(name).arg(format!("{}{effort}", option_name())).stdin(Stdio::null());
+    command.envs(seed.map(|seed| ("SEED", seed.to_string())));
     let output = command.output().expect("a child");
     if output.status.success() {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
@@ -53,8 +54,8 @@ fn run_apart(name: &str, effort: usize) -> Result<String, String> {
     }
 }
 
-fn run_control(name: &str, effort: usize) -> Result<String, String> {
-    match run_apart(name, effort) {
+fn run_control(name: &str, effort: usize, seed: Option<u64>) -> Result<String, String> {
+    match run_apart(name, effort, seed) {
         // The engine says why: a deadlock, or the assertion of the model.
         Err(said) if said.contains("deadlock") || said.contains("assertion") => {
             Ok(format!("{name:<36} {effort:>9} {:>10}\n", "found"))
@@ -70,14 +71,14 @@ fn run_all(effort: usize) -> ExitCode {
     let mut names: Vec<_> = models().into_iter().map(|(name, _)| (name, false)).collect();
     names.extend(CONTROLS.iter().map(|(name, ..)| (*name, true)));
     let (next, failures) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let seed = engine::first_seed();
     println!("{:<36} {EFFORT:>9} {:>10} {:>8}", "model", "executions", "seconds");
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
                 while let Some((name, control)) = names.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let outcome =
-                        if *control { run_control(name, effort) } else { run_apart(name, effort) };
-                    match outcome {
+                    let run = if *control { run_control } else { run_apart };
+                    match run(name, effort, seed) {
                         Ok(text) => print!("{text}"),
                         Err(text) => {
                             failures.fetch_add(1, Ordering::Relaxed);
@@ -90,10 +91,12 @@ fn run_all(effort: usize) -> ExitCode {
     });
     let failures = failures.into_inner();
     println!(
-        "{PROMISE}: {} models {DONE} {effort}, {} planted faults found, {failures} failures ({:.0} s)",
+        "{PROMISE}: {} models {}, {} planted faults found, {failures} failures ({:.0} s){}",
         models().len(),
+        engine::done(effort),
         CONTROLS.len(),
-        begun.elapsed().as_secs_f64()
+        begun.elapsed().as_secs_f64(),
+        seed.map(|seed| format!("; seed {seed}")).unwrap_or_default()
     );
     if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

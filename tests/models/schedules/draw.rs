@@ -18,30 +18,30 @@ static SEED: AtomicU64 = AtomicU64::new(0);
 /// Stands for the steps of the last whole schedule.
 static TRACE: AtomicU64 = AtomicU64::new(0);
 
-/// The steps of all schedules.
-static STEPS: AtomicU64 = AtomicU64::new(0);
-
 /// More steps than any scenario needs: one that takes them spins.
 const MAX_STEPS: usize = 500_000;
 
+/// The seed of the first schedule of each scenario: `SEED`, or another one each time.
+pub(crate) fn first_seed() -> Option<u64> {
+    Some(match std::env::var("SEED") {
+        Ok(text) => text.trim().parse().expect("SEED is a whole number"),
+        Err(_) => UNIX_EPOCH.elapsed().unwrap_or_default().as_micros() as u64,
+    })
+}
+
 /// Runs so many schedules, and returns their number.
 pub(crate) fn check(schedules: usize, model: fn()) -> u64 {
-    let first = match std::env::var("SEED") {
-        Ok(text) => text.trim().parse().expect("SEED is a whole number"),
-        Err(_) => UNIX_EPOCH.elapsed().unwrap_or_default().as_nanos() as u64 >> 10,
-    };
+    let first = first_seed().unwrap_or_default();
     let run = AssertUnwindSafe(|| {
         // A seed that does not replay a schedule is worth nothing.
         run(first, 1, model);
         let trace = TRACE.load(Ordering::Relaxed);
         run(first, 1, model);
         assert_eq!(trace, TRACE.load(Ordering::Relaxed), "the schedule of a seed is not the same");
-        let n = run(first, schedules, model);
-        eprintln!("steps {}", STEPS.load(Ordering::Relaxed) / (n + 2));
-        n
+        run(first, schedules, model)
     });
     catch_unwind(run).unwrap_or_else(|payload| {
-        eprintln!("replay: SEED={} … --schedules=1 NAME", SEED.load(Ordering::Relaxed));
+        eprintln!("replay it with SEED={} and --schedules=1", SEED.load(Ordering::Relaxed));
         resume_unwind(payload)
     })
 }
@@ -169,7 +169,6 @@ impl Scheduler for Drawn {
             }
             Way::Ranks(ranks) => ranks.choose(able, running.map(usize::from), yields, random),
         };
-        STEPS.fetch_add(1, Ordering::Relaxed);
         self.trace = (self.trace ^ usize::from(chosen) as u64).wrapping_mul(0x0100_0000_01b3) + 1;
         Some(chosen)
     }

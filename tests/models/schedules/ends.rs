@@ -124,15 +124,13 @@ fn closed_in_an_outage() {
 fn closed_while_connecting() {
     let server = Server::new();
     server.change(|state| state.refusing = 1);
-    let scene = Scene::with(server, |options| {
-        options.retry_on_failed_connect(RetryConnect::InBackground)
-    })
-    .expect("it is made in the background");
+    let scene =
+        Scene::with(server, |options| options.retry_on_failed_connect(RetryConnect::InBackground))
+            .expect("it is made in the background");
     let hurrier = scene.thread(|connection| drop(connection.force_reconnect()));
     let publisher = scene.publisher("x", "a", 1);
-    let waiter = scene.thread(|connection| {
-        connection.wait_for_status(ConnectionStatus::Connected, LONG)
-    });
+    let waiter =
+        scene.thread(|connection| connection.wait_for_status(ConnectionStatus::Connected, LONG));
     hurrier.join().unwrap();
     scene.connection.close();
     let accepted = publisher.join().unwrap();

@@ -17,7 +17,17 @@ pub(crate) const MODELS: &[Model] = &[
 
 /// Two losses at any moment while two threads publish, and a close at any moment.
 pub(crate) fn published_across_losses() {
+    publish_across_losses(&Scene::open());
+}
+
+/// The same with a server that loses messages, which must be noticed.
+pub(crate) fn published_and_forgotten() {
     let scene = Scene::open();
+    scene.server.change(|state| state.losing = true);
+    publish_across_losses(&scene);
+}
+
+fn publish_across_losses(scene: &Scene) {
     let cutters = [scene.cutter(0), scene.cutter(1)];
     let publishers = [scene.publisher("x", "a", 3), scene.publisher("y", "a", 3)];
     let accepted = publishers.map(|publisher| publisher.join().unwrap());
@@ -140,10 +150,9 @@ fn little_room() {
 /// A server announces its end while two threads publish: it is left for another one, and nothing is
 /// lost on the way.
 fn lame_duck_is_left() {
-    let scene = Scene::with(Server::new(), |options| {
-        options.server("nats://b").reconnect_on_lame_duck()
-    })
-    .expect("a connection");
+    let scene =
+        Scene::with(Server::new(), |options| options.server("nats://b").reconnect_on_lame_duck())
+            .expect("a connection");
     let publishers = [scene.publisher("x", "a", 2), scene.publisher("y", "a", 2)];
     scene.server.change(|state| state.live().expect("a connection").say("INFO {\"ldm\":true}\r\n"));
     let accepted = publishers.map(|publisher| publisher.join().unwrap());

@@ -9,7 +9,7 @@ mod scene;
 mod server;
 mod traffic;
 
-pub(crate) use draw::check;
+pub(crate) use draw::{check, first_seed};
 
 use crate::run::{Control, Model};
 
@@ -18,12 +18,15 @@ pub(crate) const PROMISE: &str = "I4";
 /// What the effort of a run is, in the table and as an option.
 pub(crate) const EFFORT: &str = "schedules";
 
-/// What was done with each model, before the effort.
-pub(crate) const DONE: &str = "run under schedules, each";
+/// What was done with each model.
+pub(crate) fn done(schedules: usize) -> String {
+    format!("run under {schedules} schedules each")
+}
 
-pub(crate) const SHORT: usize = 1_000;
+pub(crate) const SHORT: usize = 5_000;
 
-pub(crate) const LONG: usize = 70_000;
+/// In all more than 10⁶.
+pub(crate) const LONG: usize = 100_000;
 
 pub(crate) fn models() -> Vec<Model> {
     [mix::MODELS, life::MODELS, traffic::MODELS, ends::MODELS].concat()
@@ -32,4 +35,5 @@ pub(crate) fn models() -> Vec<Model> {
 pub(crate) const CONTROLS: &[Control] = &[
     ("lost-wake-in-threads", Some("core/threads.rs"), ends::closed_by_three),
     ("lost-wake-in-turn", Some("outbox/turn.rs"), life::published_across_losses),
+    ("messages-forgotten", None, life::published_and_forgotten),
 ];

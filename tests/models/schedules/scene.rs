@@ -88,8 +88,8 @@ impl Scene {
             let publish = |payload: &String| match connection.publish(subject, payload) {
                 Ok(()) => true,
                 Err(error) => {
-                    let ends = error.is_closed()
-                        || error.kind() == nats_blocking::ErrorKind::Draining;
+                    let ends =
+                        error.is_closed() || error.kind() == nats_blocking::ErrorKind::Draining;
                     assert!(ends, "{error}");
                     false
                 }
@@ -137,7 +137,8 @@ impl Scene {
         let mut known = 0;
         for payloads in accepted {
             let of: Vec<_> = written.iter().filter(|payload| payloads.contains(payload)).collect();
-            let kept: Vec<_> = payloads.iter().filter(|payload| written.contains(payload)).collect();
+            let kept: Vec<_> =
+                payloads.iter().filter(|payload| written.contains(payload)).collect();
             assert_eq!(of, kept, "twice, or out of order");
             known += of.len();
         }
@@ -175,7 +176,12 @@ impl Kinds {
     fn is_event(what: &str) -> bool {
         !matches!(
             what,
-            "Exception" | "ServerError" | "SlowConsumer" | "Recovered" | "Discarded" | "WriteTimeout"
+            "Exception"
+                | "ServerError"
+                | "SlowConsumer"
+                | "Recovered"
+                | "Discarded"
+                | "WriteTimeout"
         )
     }
 }

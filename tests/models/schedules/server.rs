@@ -40,6 +40,8 @@ pub(crate) struct State {
     pub(crate) refusing: usize,
     /// Requests to `svc` are answered at once.
     pub(crate) answering: bool,
+    /// It loses the payloads that end in a 2: no server does.
+    pub(crate) losing: bool,
     /// Nobody asks any more.
     pub(crate) over: bool,
     /// The reply subjects and payloads of requests that were not answered.
@@ -143,7 +145,7 @@ impl Server {
 
     /// Takes in what was written on a connection.
     fn take_in(state: &mut State, number: usize, bytes: &[u8]) {
-        let State { links, answering, unanswered, .. } = state;
+        let State { links, answering, losing, unanswered, .. } = state;
         let link = &mut links[number];
         link.rest.extend_from_slice(bytes);
         while let Some(frame) = next_frame(&mut link.rest) {
@@ -172,7 +174,9 @@ impl Server {
                 }
                 _ => panic!("not understood: {line}"),
             }
-            link.frames.push(frame);
+            if !(*losing && frame.ends_with('2')) {
+                link.frames.push(frame);
+            }
         }
     }
 }

@@ -106,8 +106,9 @@ fn requests_forced() {
 /// told once and ends once it is worked off.
 fn slow_consumer() {
     const SENT: u64 = 8;
-    let scene = Scene::with(Server::new(), |options| options.pending_limits(PendingLimits::new(2, 0)))
-        .expect("a connection");
+    let scene =
+        Scene::with(Server::new(), |options| options.pending_limits(PendingLimits::new(2, 0)))
+            .expect("a connection");
     let subscription = scene.connection.subscribe("a").expect("open");
     scene.connection.flush_timeout(LONG).expect("a flush");
     let server = Arc::clone(&scene.server);
@@ -206,7 +207,8 @@ fn drained_with_messages() {
         let mut sent = [Vec::new(), Vec::new()];
         for number in ["1", "2", "3"] {
             for (subject, sent) in ["a", "b"].iter().zip(&mut sent) {
-                if server.change(|state| state.live().is_some_and(|link| link.send(subject, number)))
+                if server
+                    .change(|state| state.live().is_some_and(|link| link.send(subject, number)))
                 {
                     sent.push(number.to_owned());
                 }
