@@ -56,3 +56,42 @@ impl Core {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::clock;
+    use crate::error::ErrorKind;
+    use crate::options::Options;
+    use crate::server_url::ServerUrl;
+    use crate::trace::Trace;
+    use crate::transport::{Cancel, Dial, Stream};
+
+    #[derive(Debug)]
+    struct Nowhere;
+
+    impl Dial for Nowhere {
+        fn connect(
+            &self,
+            _: &ServerUrl,
+            _: Instant,
+            _: &Arc<Cancel>,
+            _: &Trace<'_>,
+        ) -> Result<Arc<dyn Stream>> {
+            Err(Error::new(ErrorKind::Io, "there is no server"))
+        }
+    }
+
+    /// What waits for a handler is about to be thrown away then: a barrier that were put up, and
+    /// reached, would say that it had been handled.
+    #[test]
+    fn no_barrier_is_put_up_once_the_others_were_given_up() {
+        let options = Options::builder().build().expect("options");
+        let core = Core::new(options.config, Box::new(Nowhere)).expect("a connection");
+        core.give_up_barriers();
+        let error = core.barrier(clock::after(Duration::from_millis(20))).expect_err("the end");
+        assert_eq!(error.kind(), ErrorKind::Closed);
+    }
+}
