@@ -9,7 +9,8 @@
 //!
 //!     RUSTFLAGS='--cfg loom' CARGO_TARGET_DIR=target/loom \
 //!         cargo test --release --features internals --test models
-//!     RUSTFLAGS='--cfg shuttle' CARGO_TARGET_DIR=target/shuttle \
+//!     RUSTFLAGS='--cfg shuttle' CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true \
+//!         CARGO_TARGET_DIR=target/shuttle \
 //!         cargo test --release --features internals --test models
 //!
 //! `-- --long` is the long tier, `-- --bound=N` another number of interruptions, `-- --schedules=N`

@@ -1,6 +1,8 @@
 //! Losses: what is published, flushed and subscribed while connections come and go.
 
 use nats_blocking::OutboxPolicy;
+use nats_blocking::internals::pass_time;
+use shuttle::thread::spawn;
 
 use super::scene::{LONG, Scene};
 use super::server::Server;
@@ -8,6 +10,7 @@ use crate::run::Model;
 
 pub(crate) const MODELS: &[Model] = &[
     ("life: published across losses", published_across_losses),
+    ("life: lost, and nobody waits", lost_and_nobody_waits),
     ("life: flushed beside a loss", flushed_beside_a_loss),
     ("life: subscribed beside a loss", subscribed_beside_a_loss),
     ("life: forced by two, flushed", forced_by_two),
@@ -37,6 +40,22 @@ fn publish_across_losses(scene: &Scene) {
     }
     scene.close();
     scene.assert_written("a", &accepted);
+}
+
+/// A loss, and the patience with whoever writes then is over at any moment: a writer of the lost
+/// connection changes nothing in the next one. What it held is counted, and may be written yet.
+fn lost_and_nobody_waits() {
+    let scene = Scene::open();
+    let cutter = scene.cutter(0);
+    let clock = spawn(pass_time);
+    let publishers = [scene.publisher("x", "a", 4), scene.publisher("y", "a", 4)];
+    let accepted = publishers.map(|publisher| publisher.join().unwrap());
+    cutter.join().unwrap();
+    clock.join().unwrap();
+    scene.close();
+    let written = scene.assert_order("a", &accepted) as u64;
+    let counts = scene.connection.statistics();
+    assert!(written + counts.torn() + counts.discarded() >= 8, "unaccounted; {counts}");
 }
 
 /// Two threads flush while a connection is lost: each is told that the server has what it published,

@@ -1,8 +1,8 @@
 //! What the scenarios put in the place of servers: it reads what the library writes, answers PINGs,
 //! hands out messages, keeps what was said on which connection, and cuts connections.
 //!
-//! Writes take a part of the bytes now and then, reads bring them in pieces: where is drawn with the
-//! schedule.
+//! Writes take a part of the bytes now and then, or long, and reads bring them in pieces: where is
+//! drawn with the schedule.
 
 use std::io;
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use std::time::Duration;
 use nats_blocking::internals::{Dial, Pipe};
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::sync::{Condvar, Mutex, MutexGuard};
+use shuttle::thread::yield_now;
 
 /// What is said first.
 const INFO: &str = "INFO {}\r\n";
@@ -255,6 +256,12 @@ impl Pipe for End {
                 return Err(io::ErrorKind::BrokenPipe.into());
             }
             link.busy = true;
+        }
+        if wait && thread_rng().gen_bool(0.1) {
+            // The kernel has no room for long.
+            for _ in 0..thread_rng().gen_range(0..100) {
+                yield_now();
+            }
         }
         let count = part(bytes.len(), usize::from(wait));
         self.server.change(|state| {
