@@ -478,7 +478,7 @@ mod transport;
 #[cfg(any(doc, doctest))]
 pub mod guide;
 #[doc(hidden)]
-#[cfg(any(feature = "internals", loom, fuzzing))]
+#[cfg(any(feature = "internals", loom, shuttle, fuzzing))]
 pub mod internals;
 #[cfg(feature = "testing")]
 pub mod testing;

@@ -18,7 +18,7 @@ impl Random {
     }
 
     /// The same numbers for the same seed, for simulations.
-    #[cfg(any(feature = "internals", loom, fuzzing))]
+    #[cfg(any(feature = "internals", loom, shuttle, fuzzing))]
     pub(crate) fn seeded(seed: u64) -> Self {
         Self(seed | 1)
     }

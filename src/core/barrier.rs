@@ -1,11 +1,12 @@
 //! Waiting until the program's code has worked off what there is.
 //!
 //! A barrier goes into the queue of every dispatcher and into that of the callback thread; each
-//! reaches it when it has handled what stands before it. The end of the connection gives it up.
+//! reaches it when it has handled what stands before it. The end of the connection gives up those
+//! that are waited for and refuses others, before it throws away what waits to be handled: so one
+//! that is reached has nothing thrown away before it.
 
 use std::time::Instant;
 
-use super::life::ConnectionStatus;
 use super::shared::{Core, closed_error};
 use crate::error::{Error, ErrorKind, Result};
 use crate::outcome::Barrier;
@@ -20,15 +21,9 @@ impl Core {
         }
         let mailboxes = self.dispatcher_mailboxes();
         let barrier = Arc::new(Barrier::new(mailboxes.len() + 1));
-        {
-            let mut barriers = self.barriers.lock();
-            barriers.retain(|known| known.strong_count() > 0);
-            barriers.push(Arc::downgrade(&barrier));
-        }
         let told = Arc::clone(&barrier);
-        let queued = self.hub.call(Box::new(move |_| told.arrive()));
-        let ended = self.status() == ConnectionStatus::Closed;
-        if queued.is_err() || ended {
+        if !self.keep_barrier(&barrier) || self.hub.call(Box::new(move |_| told.arrive())).is_err()
+        {
             return Err(closed_error(self.life().close_cause.as_ref()));
         }
         for mailbox in &mailboxes {
@@ -44,11 +39,59 @@ impl Core {
         }
     }
 
-    /// Nothing is handled any more: whoever waits at a barrier goes on.
+    /// Has the end of the connection give the barrier up; false once there is one.
+    fn keep_barrier(&self, barrier: &Arc<Barrier>) -> bool {
+        let mut barriers = self.barriers.lock();
+        let Some(barriers) = barriers.as_mut() else { return false };
+        barriers.retain(|known| known.strong_count() > 0);
+        barriers.push(Arc::downgrade(barrier));
+        true
+    }
+
+    /// Nothing is handled any more: whoever waits at a barrier goes on, and no other is put up.
     pub(super) fn give_up_barriers(&self) {
-        let barriers = std::mem::take(&mut *self.barriers.lock());
+        let barriers = self.barriers.lock().take().unwrap_or_default();
         for barrier in barriers.iter().filter_map(std::sync::Weak::upgrade) {
             barrier.give_up();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::clock;
+    use crate::error::ErrorKind;
+    use crate::options::Options;
+    use crate::server_url::ServerUrl;
+    use crate::trace::Trace;
+    use crate::transport::{Cancel, Dial, Stream};
+
+    #[derive(Debug)]
+    struct Nowhere;
+
+    impl Dial for Nowhere {
+        fn connect(
+            &self,
+            _: &ServerUrl,
+            _: Instant,
+            _: &Arc<Cancel>,
+            _: &Trace<'_>,
+        ) -> Result<Arc<dyn Stream>> {
+            Err(Error::new(ErrorKind::Io, "there is no server"))
+        }
+    }
+
+    /// What waits for a handler is about to be thrown away then: a barrier that were put up, and
+    /// reached, would say that it had been handled.
+    #[test]
+    fn no_barrier_is_put_up_once_the_others_were_given_up() {
+        let options = Options::builder().build().expect("options");
+        let core = Core::new(options.config, Box::new(Nowhere)).expect("a connection");
+        core.give_up_barriers();
+        let error = core.barrier(clock::after(Duration::from_millis(20))).expect_err("the end");
+        assert_eq!(error.kind(), ErrorKind::Closed);
     }
 }

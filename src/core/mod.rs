@@ -43,7 +43,7 @@ mod traffic;
 mod waits;
 mod watch;
 
-#[cfg(any(feature = "internals", loom, fuzzing))]
+#[cfg(any(feature = "internals", loom, shuttle, fuzzing))]
 pub(crate) use callbacks::run as run_callbacks;
 pub(crate) use choice::Deciders;
 pub use choice::{PoolServer, SelectedServer, ServerChoice};
@@ -51,19 +51,19 @@ pub use config::RetryConnect;
 pub(crate) use config::{Config, Watch};
 pub use events::ListenerId;
 pub(crate) use events::{Tap, Tapped};
-#[cfg(any(feature = "internals", loom, fuzzing))]
+#[cfg(any(feature = "internals", loom, shuttle, fuzzing))]
 pub(crate) use flusher::run as run_flusher;
-#[cfg(any(feature = "internals", loom, fuzzing))]
+#[cfg(any(feature = "internals", loom, shuttle, fuzzing))]
 pub(crate) use keepalive::{Idle, KeepAlive};
 pub use life::ConnectionStatus;
 pub(crate) use life::DrainProgress;
 pub use notice::{ConnectionEvent, ConnectionEventKind, ErrorNotice, Notice};
-#[cfg(any(feature = "internals", loom, fuzzing))]
+#[cfg(any(feature = "internals", loom, shuttle, fuzzing))]
 pub(crate) use reader::run as run_reader;
-#[cfg(any(feature = "internals", loom, fuzzing))]
+#[cfg(any(feature = "internals", loom, shuttle, fuzzing))]
 pub(crate) use servers::Pool;
 pub(crate) use servers::PoolPolicy;
 pub(crate) use shared::Core;
 pub(crate) use threads::Runs;
-#[cfg(any(feature = "internals", loom, fuzzing))]
+#[cfg(any(feature = "internals", loom, shuttle, fuzzing))]
 pub(crate) use waits::Losses;

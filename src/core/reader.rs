@@ -178,7 +178,7 @@ pub(super) fn finish(core: &Core, cause: Option<Error>) {
         // What has arrived stays readable; a handler is not called any more.
         subscriber.end_queue(end.clone(), Rest::Keep { until: 0 });
     }
-    // Before what waits is thrown away, and again once no barrier can be put up any more.
+    // Before what waits is thrown away.
     core.give_up_barriers();
     core.end_dispatchers(&end);
     // All of them before `Closed`, and so before a handler that is still running returns.
@@ -188,7 +188,6 @@ pub(super) fn finish(core: &Core, cause: Option<Error>) {
         life.status = ConnectionStatus::Closed;
         core.emit(life.server.clone(), ConnectionEventKind::Closed { cause: cause.clone() });
     }
-    core.give_up_barriers();
     core.changed.notify_all();
     drop_deciders(core);
     if let Some(drain) = drain {

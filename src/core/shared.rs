@@ -63,8 +63,8 @@ pub(crate) struct Core {
     pub(super) dispatchers: Mutex<Vec<Weak<Inbox>>>,
     /// What the program wants called at the end of a subscription.
     pub(super) hooks: Hooks<Arc<Self>>,
-    /// Barriers that are waited for, to be given up with the connection.
-    pub(super) barriers: Mutex<Vec<Weak<Barrier>>>,
+    /// Barriers that are waited for, to be given up with the connection; none once they were.
+    pub(super) barriers: Mutex<Option<Vec<Weak<Barrier>>>>,
     /// A panic of a read listener or trace has been told.
     pub(super) watch_told: AtomicBool,
     /// Handles of the program. The count never rises from zero: that is the end.
@@ -99,7 +99,7 @@ impl Core {
             threads: Threads::new(),
             dispatchers: Mutex::new(Rank::Leaf, Vec::new()),
             hooks: Hooks::new(),
-            barriers: Mutex::new(Rank::Leaf, Vec::new()),
+            barriers: Mutex::new(Rank::Leaf, Some(Vec::new())),
             watch_told: AtomicBool::new(false),
             handles: AtomicUsize::new(1),
             config,

@@ -1,4 +1,5 @@
-//! A whole connection over pipes, whose threads the test runs, or does not.
+//! A whole connection over pipes: one whose threads the test runs, or does not, and one that runs
+//! by itself.
 
 use super::pipe::{Dial, DialConnector};
 use crate::connection::Connection;
@@ -6,6 +7,11 @@ use crate::core::{Core, run_callbacks, run_flusher, run_reader};
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::Options;
 use crate::sync::Arc;
+
+/// A connection with its threads, over pipes in place of sockets.
+pub fn connect_over(options: &Options, dial: impl Dial) -> Result<Connection> {
+    options.connect_over(Box::new(DialConnector(Box::new(dial))))
+}
 
 /// A connection without threads: each `run` is the body of one, and returns when it ends.
 #[derive(Clone)]

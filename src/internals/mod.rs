@@ -2,8 +2,8 @@
 //! or go with any release, and nothing here is for programs.
 //!
 //! Each file wraps one part in plain types, thin enough that what is tested is the part itself.
-//! There is no such module unless the feature `internals` or one of the cfgs `loom` and `fuzzing`
-//! is on.
+//! There is no such module unless the feature `internals` or one of the cfgs `loom`, `shuttle` and
+//! `fuzzing` is on.
 
 #![allow(missing_docs, missing_debug_implementations)]
 
@@ -14,7 +14,7 @@ mod pipe;
 mod queue;
 mod requests;
 mod servers;
-#[cfg(loom)]
+#[cfg(any(loom, shuttle))]
 mod time;
 #[cfg(feature = "websocket")]
 mod websocket;
@@ -26,13 +26,13 @@ pub use inputs::{
 };
 #[cfg(feature = "nkeys")]
 pub use inputs::{read_creds, read_seed};
-pub use life::Life;
+pub use life::{Life, connect_over};
 pub use outbox::{FlushWait, Outbox};
 pub use pipe::{Dial, Pipe};
 pub use queue::{Arrivals, Counts, Queue, Seen};
 pub use requests::{Requests, Waiting};
 pub use servers::{Attempt, KeepAlive, Servers};
-#[cfg(loom)]
+#[cfg(any(loom, shuttle))]
 pub use time::{lose_wakes, pass_time};
 #[cfg(feature = "websocket")]
 pub use websocket::{Frames as WebSocketFrames, accepts_upgrade};

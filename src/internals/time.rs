@@ -1,4 +1,5 @@
-//! The clock and the faults of a model: they exist under `--cfg loom` only.
+//! The clock and the faults of a model: they exist under `--cfg loom` and
+//! `--cfg shuttle` only.
 
 use crate::sync::time;
 

@@ -7,7 +7,7 @@ use crate::core::{Config, Core};
 use crate::error::Result;
 use crate::listener::Sink;
 use crate::sync::Arc;
-use crate::transport::{Resolution, TcpConnector};
+use crate::transport::{Dial, Resolution, TcpConnector};
 
 /// What a connection is to be; made by [`Options::builder`], used any number of times.
 ///
@@ -36,7 +36,12 @@ impl Options {
     /// [`Io`](crate::ErrorKind::Io) if a thread cannot be started.
     pub fn connect(&self) -> Result<Connection> {
         let tcp = TcpConnector::new(self.config.tcp.clone(), Resolution::new());
-        let core = Core::new(self.config.clone(), Box::new(tcp))?;
+        self.connect_over(Box::new(tcp))
+    }
+
+    /// Connects by way of `dial`.
+    pub(crate) fn connect_over(&self, dial: Box<dyn Dial>) -> Result<Connection> {
+        let core = Core::new(self.config.clone(), dial)?;
         for sink in &self.sinks {
             core.hub.add(Arc::clone(sink));
         }

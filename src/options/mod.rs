@@ -34,5 +34,5 @@ mod wire;
 
 pub use self::builder::{OptionsBuilder, connect};
 pub use self::made::Options;
-#[cfg(any(feature = "internals", loom, fuzzing))]
+#[cfg(any(feature = "internals", loom, shuttle, fuzzing))]
 pub(crate) use self::property_text::parse as parse_property_text;

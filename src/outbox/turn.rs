@@ -158,7 +158,7 @@ impl Outbox {
     }
 
     /// The next batch if there is one, for tests that have no flusher.
-    #[cfg(any(feature = "internals", loom, fuzzing))]
+    #[cfg(any(feature = "internals", loom, shuttle, fuzzing))]
     pub(crate) fn try_next_batch(&self) -> Option<Batch> {
         self.state.lock().take_batch()
     }

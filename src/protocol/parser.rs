@@ -118,7 +118,7 @@ impl Parser {
     }
 
     /// Takes bytes that are in memory already.
-    #[cfg(any(test, feature = "internals", loom, fuzzing))]
+    #[cfg(any(test, feature = "internals", loom, shuttle, fuzzing))]
     pub(crate) fn push(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let space = self.space();
@@ -366,7 +366,7 @@ impl Parser {
     }
 
     /// What the parser holds on to for reading, in bytes.
-    #[cfg(any(test, feature = "internals", loom, fuzzing))]
+    #[cfg(any(test, feature = "internals", loom, shuttle, fuzzing))]
     pub(crate) fn capacity(&self) -> usize {
         let body = self.body.as_ref().map_or(0, |body| body.frame.capacity());
         self.buffer.capacity() + body + self.block.capacity()

@@ -2,23 +2,25 @@
 //!
 //! ```text
 //!   the library ──▶ ranked ──▶ plain      (parking_lot and std: every ordinary build)
-//!                          └─▶ modelled   (loom: `--cfg loom`, the models in tests/models)
+//!                          └─▶ modelled   (loom or shuttle: `--cfg loom` or `--cfg shuttle`, the
+//!                                          models in tests/models)
 //! ```
 //!
 //! Both faces have the same names, so that the queues and tables of the library are checked as they
-//! are, under every order in which their threads can run.
+//! are, under every order in which their threads can run (loom), and a whole connection under orders
+//! that are drawn (shuttle).
 //!
 //! Not here: channels (nothing inside the core uses one).
 
-#[cfg(loom)]
+#[cfg(any(loom, shuttle))]
 mod modelled;
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 mod plain;
 mod ranked;
 
-#[cfg(loom)]
+#[cfg(any(loom, shuttle))]
 use modelled as face;
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 use plain as face;
 
 pub(crate) use std::sync::{Arc, Weak};

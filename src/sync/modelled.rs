@@ -1,25 +1,39 @@
-//! The face of the models: loom's locks and atomics, which run a model under every order of its
-//! threads, and a clock that a model moves.
+//! The face of the models: the locks and atomics of an engine that decides which thread runs next,
+//! and a clock that a model moves. With `--cfg loom` the engine is loom, which tries every order of
+//! the threads of a small model; with `--cfg shuttle` it is shuttle, which draws the orders of a
+//! whole connection at random.
 //!
 //! Time: [`time::now`] stands still until the model calls [`time::pass`], then it is later than
 //! every deadline that was set before. A timed wait that begins afterwards ends at once, with its
 //! lock released in between; one that begins before must be woken, or the model ends in a deadlock
-//! that loom reports. So a wake-up that is lost is found also where a deadline would have hidden
+//! that the engine reports. So a wake-up that is lost is found also where a deadline would have hidden
 //! it, and a wait may end by time at any moment at which the other threads let it.
 //!
-//! `Arc` stays std's: loom's knows neither `Weak` nor trait objects. Threads are started by the
-//! models themselves; `spawn` is std's, for code that no model runs.
+//! `Arc` stays std's: loom's knows neither `Weak` nor trait objects. The models of loom start their
+//! threads themselves, and `spawn` is std's, for code that none of them runs; those of shuttle let
+//! the library start its own.
 
-pub(crate) use loom::sync::atomic;
+#[cfg(loom)]
+use loom as engine;
+#[cfg(shuttle)]
+use shuttle as engine;
+
+pub(crate) use engine::sync::atomic;
+#[cfg(loom)]
 pub(super) use std::thread::Builder;
+#[cfg(loom)]
 pub(crate) use std::thread::JoinHandle;
+#[cfg(shuttle)]
+pub(super) use threads::Builder;
+#[cfg(shuttle)]
+pub(crate) use threads::JoinHandle;
 
 use std::cell::Cell;
 use std::ops::{Deref, DerefMut};
 use std::panic::Location;
 use std::time::Instant;
 
-loom::thread_local! {
+engine::thread_local! {
     static HELD: Cell<u32> = Cell::new(0);
     static OWNER: Cell<u64> = Cell::new(0);
     static ESSENTIAL: Cell<bool> = Cell::new(false);
@@ -50,24 +64,24 @@ pub(super) fn set_essential() {
 }
 
 /// A lock with `parking_lot`'s signatures.
-pub(super) struct RawMutex<T>(loom::sync::Mutex<T>);
+pub(super) struct RawMutex<T>(engine::sync::Mutex<T>);
 
 /// It is taken out of the option only for the time of a wait.
 pub(super) struct RawGuard<'a, T> {
     lock: &'a RawMutex<T>,
-    inner: Option<loom::sync::MutexGuard<'a, T>>,
+    inner: Option<engine::sync::MutexGuard<'a, T>>,
 }
 
 impl<T> RawMutex<T> {
     pub(super) fn new(value: T) -> Self {
-        Self(loom::sync::Mutex::new(value))
+        Self(engine::sync::Mutex::new(value))
     }
 
     pub(super) fn lock(&self) -> RawGuard<'_, T> {
         RawGuard { lock: self, inner: Some(self.take()) }
     }
 
-    fn take(&self) -> loom::sync::MutexGuard<'_, T> {
+    fn take(&self) -> engine::sync::MutexGuard<'_, T> {
         self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
@@ -92,7 +106,7 @@ impl<T> DerefMut for RawGuard<'_, T> {
 
 /// A condition variable with `parking_lot`'s signatures.
 #[derive(Debug, Default)]
-pub(super) struct RawCondvar(loom::sync::Condvar);
+pub(super) struct RawCondvar(engine::sync::Condvar);
 
 /// Whether a timed wait ended by time.
 pub(super) struct Waited(bool);
@@ -105,7 +119,7 @@ impl Waited {
 
 impl RawCondvar {
     pub(super) fn new() -> Self {
-        Self(loom::sync::Condvar::new())
+        Self(engine::sync::Condvar::new())
     }
 
     pub(super) fn wait<T>(&self, guard: &mut RawGuard<'_, T>) {
@@ -119,7 +133,7 @@ impl RawCondvar {
         let over = time::now() >= deadline;
         if over {
             guard.inner = None;
-            loom::thread::yield_now();
+            engine::thread::yield_now();
             guard.inner = Some(guard.lock.take());
         } else {
             self.wait(guard);
@@ -142,15 +156,68 @@ impl RawCondvar {
     }
 }
 
+/// Threads of shuttle with std's names.
+#[cfg(shuttle)]
+mod threads {
+    use std::io;
+    use std::sync::Arc;
+    use std::thread;
+
+    use shuttle::thread::{Builder as Inner, JoinHandle as Handle};
+
+    pub(crate) struct Builder(Inner);
+
+    impl Builder {
+        pub(crate) fn new() -> Self {
+            Self(Inner::new())
+        }
+
+        pub(crate) fn name(self, name: String) -> Self {
+            Self(self.0.name(name))
+        }
+
+        pub(crate) fn spawn(
+            self,
+            body: impl FnOnce() + Send + 'static,
+        ) -> io::Result<JoinHandle<()>> {
+            let running = Arc::new(());
+            let mine = Arc::clone(&running);
+            let handle = self.0.spawn(move || {
+                let _mine = mine;
+                body();
+            })?;
+            Ok(JoinHandle { handle, running })
+        }
+    }
+
+    #[derive(Debug)]
+    pub(crate) struct JoinHandle<T> {
+        handle: Handle<T>,
+        /// Held a second time for as long as the thread runs.
+        running: Arc<()>,
+    }
+
+    impl<T> JoinHandle<T> {
+        pub(crate) fn is_finished(&self) -> bool {
+            Arc::strong_count(&self.running) == 1
+        }
+
+        pub(crate) fn join(self) -> thread::Result<T> {
+            self.handle.join()
+        }
+    }
+}
+
 /// The clock of a model, and the faults that are planted to see that models find them.
 pub(crate) mod time {
     use std::panic::Location;
     use std::sync::OnceLock;
     use std::time::{Duration, Instant};
 
-    use loom::sync::atomic::{AtomicBool, Ordering};
+    use super::engine;
+    use super::engine::sync::atomic::{AtomicBool, Ordering};
 
-    loom::lazy_static! {
+    engine::lazy_static! {
         static ref PASSED: AtomicBool = AtomicBool::new(false);
     }
 

@@ -176,12 +176,12 @@ impl Condvar {
         }
     }
 
-    #[cfg_attr(loom, track_caller)]
+    #[cfg_attr(any(loom, shuttle), track_caller)]
     pub(crate) fn notify_one(&self) {
         self.0.notify_one();
     }
 
-    #[cfg_attr(loom, track_caller)]
+    #[cfg_attr(any(loom, shuttle), track_caller)]
     pub(crate) fn notify_all(&self) {
         self.0.notify_all();
     }

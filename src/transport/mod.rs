@@ -39,7 +39,7 @@ pub(crate) use tcp::{TcpConnector, TcpOptions};
 pub use tls::TlsVersion;
 #[cfg(feature = "tls")]
 pub(crate) use tls::{ClientIdentity, Pem, PreparedTls, TlsSettings, secure};
-#[cfg(all(feature = "websocket", any(feature = "internals", loom, fuzzing)))]
+#[cfg(all(feature = "websocket", any(feature = "internals", loom, shuttle, fuzzing)))]
 pub(crate) use websocket::{Decoder as WebSocketDecoder, check_upgrade};
 #[cfg(feature = "websocket")]
 pub(crate) use websocket::{WebSocketSettings, upgrade};

@@ -1,5 +1,7 @@
 //! I1, models: the queues and tables of the library, and a whole connection, run under every order
 //! of their threads in which at most two of them are interrupted (loom), or three in the long tier.
+//! I4, schedules: whole connections with all their threads, run under orders that are drawn
+//! (shuttle), each from a seed that replays it.
 //!
 //! A program without the test harness, because a deadlock that loom finds ends its process: each
 //! model and each control runs in a process of its own. A control is a model with a fault planted
@@ -7,10 +9,14 @@
 //!
 //!     RUSTFLAGS='--cfg loom' CARGO_TARGET_DIR=target/loom \
 //!         cargo test --release --features internals --test models
+//!     RUSTFLAGS='--cfg shuttle' CARGO_PROFILE_RELEASE_DEBUG_ASSERTIONS=true \
+//!         CARGO_TARGET_DIR=target/shuttle \
+//!         cargo test --release --features internals --test models
 //!
-//! `-- --long` is the long tier, `-- --bound=N` another number of interruptions. `-- NAME` runs one
-//! model here, with everything that loom says; with `--lose=FILE.rs:LINE` also the wake-up of that
-//! line of the library is lost.
+//! `-- --long` is the long tier, `-- --bound=N` another number of interruptions, `-- --schedules=N`
+//! of schedules. `-- NAME` runs one model here, with everything that the engine says; with
+//! `--lose=FILE.rs:LINE` also the wake-up of that line of the library is lost, and with `SEED=N` in
+//! the environment the first schedule is that of the seed.
 
 #![allow(
     clippy::unwrap_used,
@@ -24,6 +30,8 @@
 #[cfg(loom)]
 mod epoch;
 #[cfg(loom)]
+mod orders;
+#[cfg(loom)]
 mod outbox;
 #[cfg(loom)]
 mod pongs;
@@ -31,17 +39,24 @@ mod pongs;
 mod queue;
 #[cfg(loom)]
 mod requests;
-#[cfg(loom)]
+#[cfg(any(loom, shuttle))]
 mod run;
+#[cfg(shuttle)]
+mod schedules;
 #[cfg(loom)]
 mod wire;
 
 #[cfg(loom)]
+use orders as engine;
+#[cfg(shuttle)]
+use schedules as engine;
+
+#[cfg(any(loom, shuttle))]
 fn main() {
     run::main();
 }
 
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 fn main() {
-    println!("models are run with RUSTFLAGS='--cfg loom'");
+    println!("models are run with RUSTFLAGS='--cfg loom' or '--cfg shuttle'");
 }

@@ -18,9 +18,9 @@ mod settings;
 mod stream;
 mod upgrade;
 
-#[cfg(any(feature = "internals", loom, fuzzing))]
+#[cfg(any(feature = "internals", loom, shuttle, fuzzing))]
 pub(crate) use frames::Decoder;
 pub(crate) use settings::WebSocketSettings;
-#[cfg(any(feature = "internals", loom, fuzzing))]
+#[cfg(any(feature = "internals", loom, shuttle, fuzzing))]
 pub(crate) use upgrade::check as check_upgrade;
 pub(crate) use upgrade::upgrade;
