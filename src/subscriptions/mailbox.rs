@@ -2,7 +2,8 @@
 //!
 //! The reader pushes what one read brought in one locked step and wakes at most one waiter. A pull
 //! subscription pops one by one, from any number of threads; a dispatcher's thread takes all there
-//! is. The space of a large queue that is emptied goes to the connection's [`Spares`]. Limits are not here but in `consumer.rs`: a mailbox takes what it is given.
+//! is. The space of a large queue that is emptied goes to the connection's [`Spares`]. Limits are
+//! not here but in `consumer.rs`: a mailbox takes what it is given.
 //!
 //! Who waits on more than this queue hangs a [`Bell`] here. A [`Barrier`] put into a dispatcher's
 //! queue is reached when everything added before it has been handled: the dispatcher's thread takes
