@@ -1,4 +1,5 @@
-//! One subscription: the reader's router, the queue, the counts, the slow-consumer flag and its end.
+//! One subscription: the reader's router, the queue, the counts, the slow-consumer flag and its
+//! end.
 //!
 //! A message is its number. One thread holds the [`Arrivals`], at most one is in
 //! [`Queue::dispatch`], any thread calls the rest of [`Queue`].

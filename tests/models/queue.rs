@@ -295,7 +295,7 @@ fn number_set_late() {
     let reader = {
         let queue = Arc::clone(&queue);
         thread::spawn(move || {
-            // With the first read it has looked for numbers, and only a new one makes it look again.
+            // With the first read it has looked for numbers: only a new one makes it look again.
             let mut arrivals = queue.arrivals();
             arrivals.read(&[1]);
             arrivals.read(&[2]);
