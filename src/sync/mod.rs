@@ -7,8 +7,8 @@
 //! ```
 //!
 //! Both faces have the same names, so that the library is checked as it is: its queues and tables
-//! under every order in which their threads can run (loom), a whole connection under orders that are
-//! drawn (shuttle).
+//! under every order in which their threads can run (loom), a whole connection under orders that
+//! are drawn (shuttle).
 //!
 //! Not here: channels (nothing inside the core uses one).
 
