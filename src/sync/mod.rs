@@ -6,9 +6,9 @@
 //!                                          models in tests/models)
 //! ```
 //!
-//! Both faces have the same names, so that the queues and tables of the library are checked as they
-//! are, under every order in which their threads can run (loom), and a whole connection under orders
-//! that are drawn (shuttle).
+//! Both faces have the same names, so that the library is checked as it is: its queues and tables
+//! under every order in which their threads can run (loom), a whole connection under orders that
+//! are drawn (shuttle).
 //!
 //! Not here: channels (nothing inside the core uses one).
 

@@ -6,8 +6,8 @@
 //! Time: [`time::now`] stands still until the model calls [`time::pass`], then it is later than
 //! every deadline that was set before. A timed wait that begins afterwards ends at once, with its
 //! lock released in between; one that begins before must be woken, or the model ends in a deadlock
-//! that the engine reports. So a wake-up that is lost is found also where a deadline would have hidden
-//! it, and a wait may end by time at any moment at which the other threads let it.
+//! that the engine reports. So a wake-up that is lost is found also where a deadline would have
+//! hidden it, and a wait may end by time at any moment at which the other threads let it.
 //!
 //! `Arc` stays std's: loom's knows neither `Weak` nor trait objects. The models of loom start their
 //! threads themselves, and `spawn` is std's, for code that none of them runs; those of shuttle let

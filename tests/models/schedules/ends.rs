@@ -70,7 +70,7 @@ fn handler_beside_close() {
     assert!(before.starts_with(&published), "{published:?} of {before:?}");
 }
 
-/// Closed by two threads and by a listener at once, with a call that waits: all return, and `Closed`
+/// Closed by two threads and by a listener at once, with calls that wait: all return, and `Closed`
 /// is told once.
 pub(crate) fn closed_by_three() {
     let scene = Scene::with(Server::new(), |options| {

@@ -58,8 +58,8 @@ fn lost_and_nobody_waits() {
     assert!(written + counts.torn() + counts.discarded() >= 8, "unaccounted; {counts}");
 }
 
-/// Two threads flush while a connection is lost: each is told that the server has what it published,
-/// or that the connection was lost meanwhile.
+/// Two threads flush while a connection is lost: each is told that the server has what it
+/// published, or that the connection was lost meanwhile.
 fn flushed_beside_a_loss() {
     let scene = Scene::open();
     let cutter = scene.cutter(0);

@@ -27,8 +27,9 @@ fn anything() {
     assert_eq!(written + lost, accepted, "{lost} lost, {written} written");
 }
 
-/// The same, and at some moment every deadline that was set is over: of calls, of writes, of attempts
-/// and of the close. What a writer holds that nobody waits for is counted, and may be written yet.
+/// The same, and at some moment every deadline that was set is over: of calls, of writes, of
+/// attempts and of the close. What a writer holds that nobody waits for is counted, and may be
+/// written yet.
 fn while_time_passes() {
     let scene = drawn_scene();
     let clock = spawn(|| {

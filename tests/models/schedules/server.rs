@@ -127,8 +127,8 @@ impl Server {
         changed
     }
 
-    /// Waits until connection `number` (from 0) is in use, or lost, or all is over, then cuts it; what
-    /// it has sent arrives, or does not.
+    /// Waits until connection `number` (from 0) is in use, or lost, or all is over, then cuts it;
+    /// what it has sent arrives, or does not.
     pub(crate) fn cut(&self, number: usize) {
         self.wait(|state| {
             let there = state.links.get(number).is_some_and(|link| link.up || link.down);
