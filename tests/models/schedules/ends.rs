@@ -18,6 +18,7 @@ pub(crate) const MODELS: &[Model] = &[
     ("ends: told once, before the end", ends_told_once),
     ("ends: the last handle goes anywhere", last_handle),
     ("ends: barriers beside a close", barriers_beside_close),
+    ("ends: events that are waited for", events_waited_for),
 ];
 
 /// A drain while the connection is lost at any moment: it ends, and the connection with it.
@@ -233,4 +234,22 @@ fn barriers_beside_close() {
     }
     closer.join().unwrap();
     scene.assert_over();
+}
+
+/// Two threads wait for events beside a loss and a close: both get the same ones, in the order in
+/// which the listener hears them, and both come to an end.
+fn events_waited_for() {
+    let scene = Scene::open();
+    let cutter = scene.cutter(0);
+    let waiters = [(); 2].map(|()| {
+        let events = scene.connection.events();
+        spawn(move || events.map(|notice| notice.to_string()).collect::<Vec<_>>())
+    });
+    cutter.join().unwrap();
+    scene.close();
+    let [one, two] = waiters.map(|waiter| waiter.join().unwrap());
+    let common = one.len().min(two.len());
+    // They begin where they were made.
+    assert_eq!(one[one.len() - common..], two[two.len() - common..]);
+    assert!(one.last().is_some_and(|last| last.contains("closed")), "{one:?}");
 }

@@ -1,8 +1,8 @@
 //! Losses: what is published, flushed and subscribed while connections come and go.
 
-use nats_blocking::OutboxPolicy;
 use nats_blocking::internals::pass_time;
-use shuttle::thread::spawn;
+use nats_blocking::{ConnectionStatus, OutboxPolicy, RetryConnect};
+use shuttle::thread::{spawn, yield_now};
 
 use super::scene::{LONG, Scene};
 use super::server::Server;
@@ -15,6 +15,8 @@ pub(crate) const MODELS: &[Model] = &[
     ("life: subscribed beside a loss", subscribed_beside_a_loss),
     ("life: forced by two, flushed", forced_by_two),
     ("life: little room, lost and closed", little_room),
+    ("life: room is waited for", room_is_waited_for),
+    ("life: hurried out of a pause", hurried_out_of_a_pause),
     ("life: a lame duck is left", lame_duck_is_left),
 ];
 
@@ -164,6 +166,40 @@ fn little_room() {
     cutter.join().unwrap();
     scene.assert_over();
     scene.assert_written("a", &accepted);
+}
+
+/// The outbox holds one message, and nothing else happens: whoever waits for room gets it.
+fn room_is_waited_for() {
+    let scene = Scene::with(Server::new(), |options| {
+        options.outbox_size(16).outbox_policy(OutboxPolicy::Block(LONG))
+    })
+    .expect("a connection");
+    let publishers = [scene.publisher("x", "a", 3), scene.publisher("y", "a", 3)];
+    let accepted = publishers.map(|publisher| publisher.join().unwrap());
+    assert_eq!(accepted.each_ref().map(Vec::len), [3, 3]);
+    scene.close();
+    scene.assert_written("a", &accepted);
+}
+
+/// An attempt was refused, and no time passes before the next: the program asks for it, and every
+/// call that waits goes on.
+fn hurried_out_of_a_pause() {
+    let server = Server::new();
+    server.change(|state| state.refusing = 1);
+    let scene =
+        Scene::with(server, |options| options.retry_on_failed_connect(RetryConnect::InBackground))
+            .expect("it is made in the background");
+    let flusher = scene.thread(|connection| connection.flush_timeout(LONG));
+    let publisher = scene.publisher("x", "a", 2);
+    while scene.heard.count("ReconnectFailed") == 0 {
+        yield_now();
+    }
+    scene.connection.force_reconnect().expect("open");
+    scene.connection.wait_for_status(ConnectionStatus::Connected, LONG).expect("an attempt");
+    flusher.join().unwrap().expect("a flush");
+    let accepted = publisher.join().unwrap();
+    scene.close();
+    scene.assert_written("a", &[accepted]);
 }
 
 /// A server announces its end while two threads publish: it is left for another one, and nothing is
