@@ -171,7 +171,9 @@ impl OptionsBuilder {
     }
 
     /// Ends requests under way with `Disconnected` when the connection is lost. By default they
-    /// wait out their time: the reply may still come.
+    /// wait out their time: the reply may still come. One that was not written yet goes to the next
+    /// server all the same, as everything that was published: its failure does not mean that nobody
+    /// got it.
     pub fn fail_requests_on_disconnect(mut self) -> Self {
         self.config.fail_requests_on_disconnect = true;
         self
