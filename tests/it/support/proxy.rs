@@ -74,7 +74,7 @@ struct Link {
     client: Weak<TcpStream>,
     server: TcpStream,
     state: AtomicU8,
-    /// The client has said all.
+    /// The client has said all, or will leave: it is told that nothing more comes.
     left: AtomicBool,
     passed: Arc<[Mutex<Passed>; 2]>,
 }
@@ -210,7 +210,11 @@ impl Proxy {
         for link in self.links() {
             if way == Way::ToServer {
                 let _ = link.server.shutdown(Shutdown::Write);
-            } else if let Some(client) = link.client.upgrade() {
+                continue;
+            }
+            // The client may be back before what it said on this link has gone on.
+            link.left.store(true, Ordering::SeqCst);
+            if let Some(client) = link.client.upgrade() {
                 let _ = client.shutdown(Shutdown::Write);
             }
         }
@@ -360,9 +364,7 @@ impl<'a> Pump<'a> {
         match self.pump(&mut piece) {
             // A link that ends by a reset must not send an end before it.
             Ended::Stream if self.link.is_open() => {
-                if self.way == Way::ToServer {
-                    self.link.left.store(true, Ordering::SeqCst);
-                }
+                self.link.left.store(true, Ordering::SeqCst);
                 let _ = self.to().shutdown(Shutdown::Write);
             }
             Ended::Stream => {}
