@@ -34,33 +34,9 @@ use std::panic::Location;
 use std::time::Instant;
 
 engine::thread_local! {
-    static HELD: Cell<u32> = Cell::new(0);
-    static OWNER: Cell<u64> = Cell::new(0);
-    static ESSENTIAL: Cell<bool> = Cell::new(false);
-}
-
-pub(super) fn held() -> u32 {
-    HELD.try_with(Cell::get).unwrap_or(0)
-}
-
-pub(super) fn set_held(bits: u32) {
-    let _ = HELD.try_with(|held| held.set(bits));
-}
-
-pub(super) fn owner() -> u64 {
-    OWNER.try_with(Cell::get).unwrap_or(0)
-}
-
-pub(super) fn set_owner(owner: u64) {
-    let _ = OWNER.try_with(|cell| cell.set(owner));
-}
-
-pub(super) fn essential() -> bool {
-    ESSENTIAL.try_with(Cell::get).unwrap_or(false)
-}
-
-pub(super) fn set_essential() {
-    let _ = ESSENTIAL.try_with(|cell| cell.set(true));
+    pub(super) static HELD: Cell<u32> = Cell::new(0);
+    pub(super) static OWNER: Cell<u64> = Cell::new(0);
+    pub(super) static ESSENTIAL: Cell<bool> = Cell::new(false);
 }
 
 /// A lock with `parking_lot`'s signatures.

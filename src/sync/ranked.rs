@@ -8,6 +8,7 @@
 //! The order, lowest first, is the declaration order of [`Rank`]: a lock may be taken while any
 //! lock above it in that list is held, never the other way round.
 
+use std::cell::Cell;
 use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind};
 use std::time::Instant;
@@ -50,18 +51,28 @@ pub(crate) enum Rank {
     Leaf,
 }
 
+/// The ranks that this thread holds; none for a thread that is ending, whose locals may be gone
+/// while it drops its last values.
+fn held() -> u32 {
+    face::HELD.try_with(Cell::get).unwrap_or(0)
+}
+
+fn set_held(bits: u32) {
+    let _ = face::HELD.try_with(|held| held.set(bits));
+}
+
 #[derive(Debug)]
 struct Held(Rank);
 
 impl Held {
     fn new(rank: Rank) -> Self {
         if cfg!(debug_assertions) {
-            let bits = face::held();
+            let bits = held();
             debug_assert!(
                 bits >> (rank as u32) == 0,
                 "lock order: {rank:?} taken while holding {bits:#b}"
             );
-            face::set_held(bits | 1 << (rank as u32));
+            set_held(bits | 1 << (rank as u32));
         }
         Self(rank)
     }
@@ -70,7 +81,7 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         if cfg!(debug_assertions) {
-            face::set_held(face::held() & !(1 << (self.0 as u32)));
+            set_held(held() & !(1 << (self.0 as u32)));
         }
     }
 }
@@ -78,7 +89,7 @@ impl Drop for Held {
 /// Asserts, in debug builds, that this thread holds no lock of the library.
 pub(crate) fn assert_unlocked(doing: &str) {
     if cfg!(debug_assertions) {
-        let bits = face::held();
+        let bits = held();
         debug_assert!(bits == 0, "a lock is held while {doing}: {bits:#b}");
     }
 }
@@ -197,7 +208,7 @@ pub(crate) fn spawn(
     face::Builder::new()
         .name(name)
         .spawn(move || {
-            face::set_owner(owner);
+            let _ = face::OWNER.try_with(|cell| cell.set(owner));
             body();
         })
         .map_err(|error| Error::with_source(ErrorKind::Io, format!("{what}: {error}"), error))
@@ -205,18 +216,18 @@ pub(crate) fn spawn(
 
 /// The connection whose thread this is, or 0 on a thread of the program.
 pub(crate) fn current_owner() -> u64 {
-    face::owner()
+    face::OWNER.try_with(Cell::get).unwrap_or(0)
 }
 
 /// From now on this thread is one that its whole connection waits for.
 pub(crate) fn mark_essential() {
-    face::set_essential();
+    let _ = face::ESSENTIAL.try_with(|cell| cell.set(true));
 }
 
 /// Whether this is a thread that its whole connection waits for: nothing may make it wait without a
 /// limit.
 pub(crate) fn is_essential() -> bool {
-    face::essential()
+    face::ESSENTIAL.try_with(Cell::get).unwrap_or(false)
 }
 
 #[cfg(test)]

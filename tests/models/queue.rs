@@ -37,6 +37,16 @@ fn pull_all(queue: &Queue) -> Vec<u64> {
     }
 }
 
+/// Starts the thread of a reader, to which three messages come in two reads.
+fn read_three(queue: &Arc<Queue>) -> thread::JoinHandle<()> {
+    let queue = Arc::clone(queue);
+    thread::spawn(move || {
+        let mut arrivals = queue.arrivals();
+        arrivals.read(&[1, 2]);
+        arrivals.read(&[3]);
+    })
+}
+
 fn assert_at_rest(queue: &Queue, delivered: u64) {
     let counts = queue.counts();
     assert_eq!((counts.pending, counts.pending_bytes), (0, 0));
@@ -52,14 +62,7 @@ pub(crate) fn pulled_by_two() {
             thread::spawn(move || pull_all(&queue))
         })
         .collect();
-    let reader = {
-        let queue = Arc::clone(&queue);
-        thread::spawn(move || {
-            let mut arrivals = queue.arrivals();
-            arrivals.read(&[1, 2]);
-            arrivals.read(&[3]);
-        })
-    };
+    let reader = read_three(&queue);
     queue.end_drained();
     reader.join().unwrap();
     let taken: Vec<_> = pullers.into_iter().map(|puller| puller.join().unwrap()).collect();
@@ -78,14 +81,7 @@ fn unsubscribed() {
         let queue = Arc::clone(&queue);
         thread::spawn(move || pull_all(&queue))
     };
-    let reader = {
-        let queue = Arc::clone(&queue);
-        thread::spawn(move || {
-            let mut arrivals = queue.arrivals();
-            arrivals.read(&[1, 2]);
-            arrivals.read(&[3]);
-        })
-    };
+    let reader = read_three(&queue);
     queue.unsubscribe();
     reader.join().unwrap();
     let taken = puller.join().unwrap();
@@ -185,14 +181,7 @@ fn dispatched() {
         let (queue, handled) = (Arc::clone(&queue), Arc::clone(&handled));
         thread::spawn(move || queue.dispatch(|number| handled.lock().unwrap().push(number)))
     };
-    let reader = {
-        let queue = Arc::clone(&queue);
-        thread::spawn(move || {
-            let mut arrivals = queue.arrivals();
-            arrivals.read(&[1, 2]);
-            arrivals.read(&[3]);
-        })
-    };
+    let reader = read_three(&queue);
     queue.end_drained();
     reader.join().unwrap();
     queue.end_dispatcher();
