@@ -57,16 +57,16 @@ fn only(text: &str, of: &str) -> String {
 
 /// Each message once, those of one publisher in order; and the end of the close waits for no time.
 pub(crate) fn two_publishers() {
-    publish_and_close(&Wire::new());
+    publish_and_close(1 << 20, OutboxPolicy::Error, &Wire::new());
 }
 
 /// The same where the first write of a caller does not fit.
 fn cut_short() {
-    publish_and_close(&Wire::with_room(4));
+    publish_and_close(1 << 20, OutboxPolicy::Error, &Wire::with_room(4));
 }
 
-fn publish_and_close(wire: &Arc<Wire>) {
-    let outbox = Arc::new(Outbox::new(1 << 20, OutboxPolicy::Error));
+fn publish_and_close(limit: usize, policy: OutboxPolicy, wire: &Arc<Wire>) {
+    let outbox = Arc::new(Outbox::new(limit, policy));
     outbox.begin(1, &wire.pipe());
     let flusher = flusher(&outbox);
     let first = publisher(&outbox, &["1", "2"]);
@@ -146,21 +146,7 @@ fn lose(times: usize) -> (String, u64) {
 
 /// The outbox holds one message: the others wait for room, and are woken by the writes.
 fn waiting_for_room() {
-    let outbox = Arc::new(Outbox::new(12, OutboxPolicy::Block(SECOND)));
-    let wire = Wire::new();
-    outbox.begin(1, &wire.pipe());
-    let flusher = flusher(&outbox);
-    let first = publisher(&outbox, &["1", "2"]);
-    let second = publisher(&outbox, &["a"]);
-    first.join().unwrap();
-    second.join().unwrap();
-    outbox.close();
-    outbox.wait_written(SECOND);
-    let written = payloads(&wire.text());
-    assert_eq!(only(&written, "12"), "12");
-    assert_eq!(only(&written, "a"), "a");
-    outbox.finish();
-    flusher.join().unwrap();
+    publish_and_close(12, OutboxPolicy::Block(SECOND), &Wire::new());
 }
 
 /// The patience of a publisher may be over at any moment: its message is written, or refused.

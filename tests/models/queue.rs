@@ -37,6 +37,12 @@ fn pull_all(queue: &Queue) -> Vec<u64> {
     }
 }
 
+/// Starts the thread of a consumer, which returns what it got by the end.
+fn puller(queue: &Arc<Queue>) -> thread::JoinHandle<Vec<u64>> {
+    let queue = Arc::clone(queue);
+    thread::spawn(move || pull_all(&queue))
+}
+
 /// Starts the thread of a reader, to which three messages come in two reads.
 fn read_three(queue: &Arc<Queue>) -> thread::JoinHandle<()> {
     let queue = Arc::clone(queue);
@@ -56,12 +62,7 @@ fn assert_at_rest(queue: &Queue, delivered: u64) {
 /// Two consumers and a drain at any moment: everything that was admitted comes out once, in order.
 pub(crate) fn pulled_by_two() {
     let queue = Queue::new(0, |_| ());
-    let pullers: Vec<_> = (0..2)
-        .map(|_| {
-            let queue = Arc::clone(&queue);
-            thread::spawn(move || pull_all(&queue))
-        })
-        .collect();
+    let pullers: Vec<_> = (0..2).map(|_| puller(&queue)).collect();
     let reader = read_three(&queue);
     queue.end_drained();
     reader.join().unwrap();
@@ -77,10 +78,7 @@ pub(crate) fn pulled_by_two() {
 /// Unsubscribing at any moment: the consumer ends, and the counts go back to nothing.
 fn unsubscribed() {
     let queue = Queue::new(0, |_| ());
-    let puller = {
-        let queue = Arc::clone(&queue);
-        thread::spawn(move || pull_all(&queue))
-    };
+    let puller = puller(&queue);
     let reader = read_three(&queue);
     queue.unsubscribe();
     reader.join().unwrap();
@@ -92,10 +90,7 @@ fn unsubscribed() {
 /// A wait that ends by time never swallows the wake-up that another consumer needs.
 fn a_timed_pull_beside_a_patient_one() {
     let queue = Queue::new(0, |_| ());
-    let patient = {
-        let queue = Arc::clone(&queue);
-        thread::spawn(move || pull_all(&queue))
-    };
+    let patient = puller(&queue);
     let timed = {
         let queue = Arc::clone(&queue);
         thread::spawn(move || queue.next(Some(SECOND)))
@@ -149,10 +144,7 @@ impl Told {
 fn slow_and_recovered() {
     let told = Told::new();
     let queue = Queue::new(2, told.ear());
-    let puller = {
-        let queue = Arc::clone(&queue);
-        thread::spawn(move || pull_all(&queue))
-    };
+    let puller = puller(&queue);
     let mut arrivals = queue.arrivals();
     arrivals.read(&[1, 2, 3]);
     arrivals.read(&[4]);
@@ -319,10 +311,7 @@ fn unsubscribed_between_others() {
 fn number_set_late() {
     let told = Told::new();
     let queue = Queue::new(0, told.ear());
-    let puller = {
-        let queue = Arc::clone(&queue);
-        thread::spawn(move || pull_all(&queue))
-    };
+    let puller = puller(&queue);
     let reader = {
         let queue = Arc::clone(&queue);
         thread::spawn(move || {

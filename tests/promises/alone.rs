@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::Tier;
-use crate::support::wait::poll;
+use crate::support::own_process::ended_within;
 
 /// Which proof the process is for.
 const MARK: &str = "NATS_BLOCKING_ALONE";
@@ -67,11 +67,7 @@ impl<'a> Alone<'a> {
             .spawn()
             .unwrap();
         // What it says is far less than a pipe holds.
-        let status = poll(limit, || child.try_wait().unwrap());
-        if status.is_none() {
-            child.kill().unwrap();
-            child.wait().unwrap();
-        }
+        let status = ended_within(&mut child, limit);
         let mut told = String::new();
         child.stdout.take().unwrap().read_to_string(&mut told).unwrap();
         let status = status.unwrap_or_else(|| panic!("not done after {limit:?}: {told}"));

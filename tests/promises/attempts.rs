@@ -1,7 +1,7 @@
 //! F3 and F5: what one attempt may take, and how many there are.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -14,6 +14,7 @@ use crate::Tier;
 use crate::alone::Alone;
 use crate::support::ports;
 use crate::support::scripted::{ScriptedServer, Step};
+use crate::support::tls_peer::log_in;
 
 const LIMIT: Duration = Duration::from_secs(60);
 /// What one attempt may take here.
@@ -220,7 +221,7 @@ impl Greeting {
             }
             if self.ended.load(Ordering::SeqCst) {
                 self.refused.lock().unwrap().push(Instant::now());
-            } else if log_in(&stream).is_some() {
+            } else if greet(&stream).is_some() {
                 let mut kept = self.kept.lock().unwrap();
                 // Otherwise one that came just before would stay.
                 if !self.ended.load(Ordering::SeqCst) {
@@ -243,18 +244,10 @@ impl Drop for Greeter {
 }
 
 /// INFO, and a PONG for the first PING.
-fn log_in(mut stream: &TcpStream) -> Option<()> {
+fn greet(mut stream: &TcpStream) -> Option<()> {
     stream.set_read_timeout(Some(LIMIT)).ok()?;
     stream.write_all(INFO.as_bytes()).ok()?;
-    let mut got = Vec::new();
-    let mut chunk = [0; 4_096];
-    while !got.ends_with(b"PING\r\n") {
-        match stream.read(&mut chunk) {
-            Ok(count @ 1..) => got.extend_from_slice(&chunk[..count]),
-            _ => return None,
-        }
-    }
-    stream.write_all(b"PONG\r\n").ok()
+    log_in(&mut stream).map(drop)
 }
 
 /// A part of time in which attempts are counted.

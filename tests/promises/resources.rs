@@ -1,12 +1,14 @@
 //! What a connection takes from the system, and gives back.
 
-use std::process::{Command, Stdio};
+use std::ffi::OsStr;
+use std::process::Command;
 use std::time::Duration;
 use std::{env, fs, thread};
 
 use nats_blocking::{Connection, Error, ErrorKind, Options, SelectedServer};
 
 use crate::Tier;
+use crate::alone::Alone;
 use crate::support::leaks::{Snapshot, wait_back_to};
 use crate::support::nats_server::NatsServer;
 use crate::support::wait::poll;
@@ -95,28 +97,16 @@ pub(crate) fn children(_: Tier) -> String {
 const STARVED: &str = "NATS_BLOCKING_STARVED";
 
 /// Where descriptors or threads run out, calls fail with an error and recover when there are some.
-pub(crate) fn exhaustion(_: Tier) -> String {
-    if let Ok(url) = env::var(STARVED) {
-        starve(&url);
-        return String::new();
-    }
-    let server = NatsServer::start_plain();
-    let program = env::current_exe().unwrap();
-    let mut child = Command::new("sh")
-        .args(["-c", "ulimit -n 24 && exec \"$0\" H2"])
-        .arg(program)
-        .env(STARVED, server.url())
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    let status = poll(LIMIT, || child.try_wait().unwrap());
-    if status.is_none() {
-        child.kill().unwrap();
-        child.wait().unwrap();
-    }
-    assert!(status.is_some_and(|status| status.success()), "{status:?}: it tells why above");
-    "24 descriptors: an error of kind Connect, no panic, reconnected when some were free".to_owned()
+pub(crate) fn exhaustion(tier: Tier) -> String {
+    // The server needs descriptors of its own: it is not in the process that has few.
+    let server = (!Alone::is_here("H2")).then(NatsServer::start_plain);
+    let url = server.as_ref().map(NatsServer::url).unwrap_or_default();
+    let few = Alone::new("H2").descriptors(24).variable(STARVED, OsStr::new(&url));
+    few.run(tier, LIMIT, |_| {
+        starve(&env::var(STARVED).unwrap());
+        "24 descriptors: an error of kind Connect, no panic, reconnected when some were free"
+            .to_owned()
+    })
 }
 
 /// In the process with few descriptors.

@@ -3,7 +3,7 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use super::wait::poll;
@@ -61,11 +61,17 @@ fn with<T>(
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
+    let status = ended_within(&mut child, limit);
+    let status = status.unwrap_or_else(|| panic!("{test} is not done after {limit:?}"));
+    assert!(status.success(), "{test} failed in its own process; what it said stands above");
+}
+
+/// Waits for the end of a process. One that takes longer is ended, and its status none.
+pub(crate) fn ended_within(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
     let status = poll(limit, || child.try_wait().unwrap());
     if status.is_none() {
         child.kill().unwrap();
         child.wait().unwrap();
     }
-    let status = status.unwrap_or_else(|| panic!("{test} is not done after {limit:?}"));
-    assert!(status.success(), "{test} failed in its own process; what it said stands above");
+    status
 }
