@@ -183,9 +183,10 @@ impl Core {
     pub(crate) fn request(&self, outgoing: Outgoing<'_>, urgency: Urgency) -> Result<Arc<Slot>> {
         self.check_subject(outgoing.subject)?;
         self.check_open()?;
-        self.ensure_inbox()?;
+        // Before the inbox is looked at: its refusal, whenever it comes, ends what is registered.
         let (slot, reply) = self.requests.register(outgoing.subject)?;
-        let asked = self.ask(Outgoing { reply: Some(&reply), ..outgoing }, urgency);
+        let outgoing = Outgoing { reply: Some(&reply), ..outgoing };
+        let asked = self.ensure_inbox().and_then(|()| self.ask(outgoing, urgency));
         asked.inspect_err(|_| self.requests.forget(slot.token()))?;
         Ok(slot)
     }

@@ -43,6 +43,8 @@ pub(crate) struct State {
     pub(crate) answering: bool,
     /// It loses the payloads that end in a 2: no server does.
     pub(crate) losing: bool,
+    /// Nobody may subscribe to an inbox.
+    pub(crate) forbidding: bool,
     /// Nobody asks any more.
     pub(crate) over: bool,
     /// The reply subjects and payloads of requests that were not answered.
@@ -146,7 +148,7 @@ impl Server {
 
     /// Takes in what was written on a connection.
     fn take_in(state: &mut State, number: usize, bytes: &[u8]) {
-        let State { links, answering, losing, unanswered, .. } = state;
+        let State { links, answering, losing, forbidding, unanswered, .. } = state;
         let link = &mut links[number];
         link.rest.extend_from_slice(bytes);
         while let Some(frame) = next_frame(&mut link.rest) {
@@ -157,6 +159,10 @@ impl Server {
                 ["PING"] => {
                     link.up = true;
                     link.unread.extend_from_slice(b"PONG\r\n");
+                }
+                ["SUB", subject, _] if *forbidding && subject.starts_with("_INBOX.") => {
+                    let text = format!("Permissions Violation for Subscription to \"{subject}\"");
+                    link.say(&format!("-ERR '{text}'\r\n"));
                 }
                 ["SUB", subject, sid] => {
                     link.subs.push((sid.parse().expect("a sid"), subject.to_owned()));

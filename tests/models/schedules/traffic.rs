@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use nats_blocking::internals::pass_time;
-use nats_blocking::{PendingLimits, SubscriptionSet};
+use nats_blocking::{ErrorKind, PendingLimits, SubscriptionSet};
 use shuttle::thread::spawn;
 
 use super::scene::{LONG, Scene};
@@ -15,6 +15,7 @@ pub(crate) const MODELS: &[Model] = &[
     ("traffic: a late reply behind a loss", late_reply),
     ("traffic: a request and its time-out", request_and_time),
     ("traffic: requests, forced, answered", requests_forced),
+    ("traffic: requests, no inbox", requests_without_inbox),
     ("traffic: a slow consumer", slow_consumer),
     ("traffic: a slow handler", slow_handler),
     ("traffic: drained with messages", drained_with_messages),
@@ -96,6 +97,25 @@ fn requests_forced() {
         })
     });
     scene.connection.force_reconnect().expect("open");
+    for request in requests {
+        request.join().unwrap();
+    }
+    scene.close();
+}
+
+/// Requests of two threads whose inbox the server refuses, before or after they are sent: each ends
+/// with the refusal, and none waits for a reply that cannot come.
+fn requests_without_inbox() {
+    let state = State { answering: true, forbidding: true, ..State::default() };
+    let scene = Scene::with(Server::with(state), |options| options).expect("a connection");
+    let requests = ["x", "y"].map(|name| {
+        scene.thread(move |connection| {
+            for _ in 0..2 {
+                let error = connection.request("svc", name, LONG).expect_err("no inbox");
+                assert_eq!(error.kind(), ErrorKind::PermissionsViolation, "{error}");
+            }
+        })
+    });
     for request in requests {
         request.join().unwrap();
     }
