@@ -1,4 +1,5 @@
-//! What a message costs: allocations, wake-ups of threads, system calls. Not how long it takes.
+//! What a message costs: allocations, wake-ups of threads, system calls, memory. Not how long it
+//! takes.
 //!
 //! Counts do not swing with the machine, so speed cannot be lost silently. They are of the whole
 //! process: this is a program of its own, without the test harness. The other side is a small
@@ -31,7 +32,7 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
-use nats_blocking::{Connection, Dispatcher, Options, PendingLimits};
+use nats_blocking::{Connection, Consumer, Dispatcher, Options, PendingLimits};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 #[global_allocator]
@@ -177,6 +178,10 @@ fn main() {
     if chosen("kept") {
         keep(&url);
     }
+    if chosen("held") {
+        hold_subscriptions(&url);
+        [16, 128, 1024].into_iter().for_each(|size| hold_messages(&url, size));
+    }
 }
 
 fn connect(url: &str) -> Connection {
@@ -227,11 +232,52 @@ fn keep(url: &str) {
             subscription.next_timeout(LIMIT).unwrap();
         }
     }
-    let change = region.change();
-    let held = change.bytes_allocated as i64 - change.bytes_deallocated as i64;
-    let each = usize::try_from(held).unwrap_or(0) / SUBSCRIPTIONS;
+    let held = growth(&region);
+    let each = held / SUBSCRIPTIONS;
     println!("kept: {held} bytes in all, {each} by each of {SUBSCRIPTIONS} subscriptions");
     assert!(each <= MOST, "kept: at most {MOST} bytes");
+    connection.close();
+}
+
+/// Bytes that are held now and were not when the region began.
+fn growth(region: &Region<'_, System>) -> usize {
+    let change = region.change();
+    change.bytes_allocated.saturating_sub(change.bytes_deallocated)
+}
+
+/// What a subscription of a dispatcher holds.
+fn hold_subscriptions(url: &str) {
+    const SUBSCRIPTIONS: usize = 10_000;
+    const MOST: usize = 512;
+    let connection = connect(url);
+    let dispatcher = connection.dispatcher(|_, _| ()).unwrap();
+    connection.flush_timeout(LIMIT).unwrap();
+    let region = Region::new(ALLOCATOR);
+    for number in 0..SUBSCRIPTIONS {
+        dispatcher.subscribe(format!("many.{number}")).unwrap();
+    }
+    connection.flush_timeout(LIMIT).unwrap();
+    let each = growth(&region) / SUBSCRIPTIONS;
+    println!("held: {each} bytes by each of {SUBSCRIPTIONS} subscriptions");
+    assert!(each <= MOST, "held: at most {MOST} bytes");
+    connection.close();
+}
+
+/// What messages that nobody reads yet hold beside their payload.
+fn hold_messages(url: &str, size: usize) {
+    const MESSAGES: usize = 20_000;
+    const MOST: usize = 256;
+    let connection = connect(url);
+    let _warmed = pull(&connection, &Cost { count: 100_000, ..COSTS[2] });
+    let region = Region::new(ALLOCATOR);
+    let subscription = connection.subscribe("fed").unwrap();
+    connection.publish("feed", format!("{MESSAGES} {size}")).unwrap();
+    // The server answers in order: then all have arrived.
+    connection.flush_timeout(LIMIT).unwrap();
+    assert_eq!(subscription.pending_messages(), MESSAGES as u64);
+    let beside = growth(&region).saturating_sub(MESSAGES * size) / MESSAGES;
+    println!("held: {beside} bytes beside each of {MESSAGES} payloads of {size} bytes");
+    assert!(beside <= MOST, "held: at most {MOST} bytes");
     connection.close();
 }
 

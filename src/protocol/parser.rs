@@ -461,11 +461,16 @@ impl<'a> Line<'a> {
     }
 }
 
-/// Makes room in the block, or a new one.
+/// Makes room in the block, or a new one: for as many messages of this length as fit, with no odd
+/// rest behind them. Those of a stream are often alike.
 fn make_room(block: &mut BytesMut, len: usize) {
-    if block.capacity() < len && !block.try_reclaim(BLOCK) {
-        // Not `reserve`: it would carry an odd rest of the old block's size over to the new one.
-        *block = BytesMut::with_capacity(BLOCK);
+    if block.capacity() >= len {
+        return;
+    }
+    let size = BLOCK - BLOCK % len.max(1);
+    if !block.try_reclaim(size) {
+        // Not `reserve`: it would carry the rest of the old block's size over to the new one.
+        *block = BytesMut::with_capacity(size);
     }
 }
 
@@ -994,6 +999,25 @@ mod tests {
         // buffer. Of three reads each begins a piece.
         let breaks = places.windows(2).filter(|pair| pair[1] != pair[0] + frame).count();
         assert!((34..34 + 999 / 33 + 10).contains(&breaks), "{breaks}");
+    }
+
+    #[test]
+    fn messages_that_are_alike_fill_their_blocks() {
+        let mut parser = Parser::new(Limits::default());
+        for (size, count) in [(1000, 4), (1024, 3), (1300, 3), (100, 37)] {
+            let mut stream = format!("MSG a 1 {size}\r\n").into_bytes();
+            stream.resize(stream.len() + size, b'x');
+            stream.extend_from_slice(b"\r\n");
+            let kept: Vec<_> = (0..3 * count)
+                .map(|_| {
+                    parser.push(&stream);
+                    parser.next().unwrap().expect("a message")
+                })
+                .collect();
+            assert_eq!(parser.block.capacity(), 0, "{size} bytes");
+            drop(kept);
+            parser.block = BytesMut::new();
+        }
     }
 
     #[test]
