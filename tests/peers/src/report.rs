@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use crate::meter::Outcome;
-use crate::rows::{GROWTH, Metric, Row};
+use crate::rows::{AHEAD, GROWTH, Metric, Row};
 use crate::run::Rounds;
 use crate::stats::{interval, median};
 
@@ -251,7 +251,7 @@ fn finite(value: f64) -> Value {
     if value.is_finite() { json!((value * 1e4).round() / 1e4) } else { Value::Null }
 }
 
-/// The table, with a line for each row and one for each cost that must not grow.
+/// The table, with a line for each row and one for each comparison across rows.
 pub fn table(results: &[(Row, Rounds)]) -> String {
     let mut text = format!(
         "{:<28} {:>10} {:>10} {:<8} {:>10} {:>6} {:<14} {:<5} {:>6} {:>8} {:>6}  {}\n",
@@ -271,21 +271,65 @@ pub fn table(results: &[(Row, Rounds)]) -> String {
     for (row, rounds) in results {
         let _ = writeln!(text, "{}", Report::of(row, rounds).line());
     }
-    for (many, one, most) in GROWTH {
-        if let Some(growth) = growth(results, many, one) {
-            let word = if growth <= *most { "met" } else { "MISSED" };
-            let _ = writeln!(text, "cpu of {many} over {one}: {growth:.2} <= {most}: {word}");
-        }
+    for across in across(results) {
+        let _ = writeln!(text, "{}", across.line());
     }
     text
 }
 
-fn growth(results: &[(Row, Rounds)], many: &str, one: &str) -> Option<f64> {
-    let cpu = |id: &str| {
+/// One of our rows beside another row.
+struct Across {
+    what: &'static str,
+    row: &'static str,
+    other: &'static str,
+    ratio: f64,
+    sign: &'static str,
+    target: f64,
+    met: bool,
+}
+
+impl Across {
+    fn verdict(&self) -> &'static str {
+        if self.met { "met" } else { "MISSED" }
+    }
+
+    fn line(&self) -> String {
+        let Self { what, row, other, ratio, sign, target, .. } = self;
+        format!("{what} of {row} over {other}: {ratio:.2} {sign} {target}: {}", self.verdict())
+    }
+
+    fn value(&self) -> Value {
+        json!({
+            "what": self.what,
+            "row": self.row,
+            "over": self.other,
+            "ratio": finite(self.ratio),
+            "target": format!("{} {}", self.sign, self.target),
+            "verdict": self.verdict(),
+        })
+    }
+}
+
+/// What is compared across rows, of the rows that were run.
+fn across(results: &[(Row, Rounds)]) -> Vec<Across> {
+    let report = |id: &str| {
         let (row, rounds) = results.iter().find(|(row, _)| row.id() == id)?;
-        Some(Report::of(row, rounds).median_of(OURS, Outcome::cpu_each))
+        Some(Report::of(row, rounds))
     };
-    Some(cpu(many)? / cpu(one)?)
+    let growth = GROWTH.iter().filter_map(|(row, other, target)| {
+        let cpu = |id: &str| Some(report(id)?.median_of(OURS, Outcome::cpu_each));
+        let ratio = cpu(row)? / cpu(other)?;
+        let met = ratio <= *target;
+        Some(Across { what: "cpu", row, other, ratio, sign: "<=", target: *target, met })
+    });
+    let ahead = AHEAD.iter().filter_map(|(row, other, target)| {
+        let others = report(other)?;
+        let best = others.median_of(others.best.as_deref()?, Outcome::rate);
+        let ratio = report(row)?.median_of(OURS, Outcome::rate) / best;
+        let (what, met) = ("rate to the best", ratio >= *target);
+        Some(Across { what, row, other, ratio, sign: ">=", target: *target, met })
+    });
+    growth.chain(ahead).collect()
 }
 
 /// A line for each median, then the summary.
@@ -299,6 +343,7 @@ pub fn lines(results: &[(Row, Rounds)]) -> String {
         }
         summary.push(report.summary());
     }
-    let _ = writeln!(text, "{}", json!({ "summary": summary }));
+    let across: Vec<Value> = across(results).iter().map(Across::value).collect();
+    let _ = writeln!(text, "{}", json!({ "summary": summary, "across": across }));
     text
 }
