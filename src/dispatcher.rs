@@ -480,7 +480,8 @@ impl Dispatcher {
 
     /// Ends the dispatcher without losing what the server has sent: unsubscribes everything, waits
     /// for the server's confirmation and for the handlers. From the dispatcher's own handler it
-    /// does not wait for the handlers.
+    /// does not wait for the handlers. While the connection is down, or where it is lost meanwhile,
+    /// nothing is left for the server to confirm.
     ///
     /// # Blocking
     ///

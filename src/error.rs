@@ -244,6 +244,9 @@ impl From<ServerError> for Error {
     }
 }
 
+/// `Timeout` and `WriteTimeout` become `TimedOut`; `Disconnected` and `Closed` `NotConnected`;
+/// `Authorization` and `PermissionsViolation` `PermissionDenied`; the kinds that begin with
+/// `Invalid` `InvalidInput`; `Protocol` `InvalidData`; all others `Other`.
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         let kind = match error.kind() {

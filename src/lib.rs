@@ -161,9 +161,10 @@
 //! 3. **What is published during an outage is kept**, whole and in order, up to the
 //!    [reconnect buffer](ReconnectBuffer), and sent once, after the subscriptions have been
 //!    established again. Beyond it `publish` fails; nothing is dropped silently. (E2, E9.)
-//! 4. **A request ends exactly once**: with its reply, with `NoResponders`, at its deadline, or at
-//!    the end of the connection. A loss of the connection ends it only if
-//!    [an option](OptionsBuilder::fail_requests_on_disconnect) says so. A late reply never answers
+//! 4. **A request ends exactly once**: with its reply, with `NoResponders`, with the server's
+//!    refusal (`PermissionsViolation`), at its deadline, or at the end of the connection. A loss of
+//!    the connection ends it only if [an option](OptionsBuilder::fail_requests_on_disconnect) says
+//!    so; [`force_reconnect`](Connection::force_reconnect) always does. A late reply never answers
 //!    another request. (E4.)
 //! 5. **Two copies of a message** reach a subscriber only if two servers each sent one, which can
 //!    happen while the connection moves within a cluster. The client passes on what it received.
@@ -173,7 +174,8 @@
 //!    connection closes. If its time is over before that, its outcome says so. (E6.)
 //!
 //! The page [promises](guide::promises) has the figures that each of these is held to, and the name
-//! of its proof; E1 to J2 are rows of the table that `tests/promises` prints.
+//! of its proof; the numbers from A1 to J2 are rows of the table that `tests/promises` prints, but
+//! for I1, I2 and I4, which other programs prove.
 //!
 //! [`Subscription::on_closed`] and [`Dispatcher::on_closed`] tell that a subscription has ended,
 //! why, and, for handlers, that its last message has been handled. [`Connection::barrier`] waits
@@ -223,9 +225,11 @@
 //!   ([`OutboxPolicy`]), but not on the connection's own threads, where it fails at once.
 //! * A handler of a dispatcher may block: only its own dispatcher waits.
 //! * The callbacks `reconnect_delay` and `select_server` run on the reader thread, in an outage, so
-//!   they should return soon. What would wait there for the same connection fails with
-//!   [`Misuse`](ErrorKind::Misuse).
-//! * A time-out may be as long as one likes; `Duration::MAX` waits for ever.
+//!   they should return soon. `flush`, `barrier`, `wait_for_status` and `wait_closed` of the same
+//!   connection fail there with [`Misuse`](ErrorKind::Misuse); a request or `next_timeout` waits
+//!   out its time, and the connection with it.
+//! * A time-out that a call takes may be as long as one likes; `Duration::MAX` waits for ever. The
+//!   times of the options end at ten years.
 //!
 //! A [`Connection`] that is dropped closes once its last handle is gone; subscriptions and
 //! dispatchers count as handles. Listeners and handlers are lent a handle that does not count, so
@@ -261,12 +265,14 @@
 //!
 //! * [`Connection::drain`] is the orderly end: subscriptions end, handlers finish, everything is
 //!   flushed. It needs a server; during an outage it fails and changes nothing.
-//! * [`Connection::close`] ends now, within the close time-out (2 s). What is queued is written if
-//!   that is possible at once, and otherwise counted as [discarded](Statistics::discarded).
-//! * A program that just ends loses what the outbox still holds: `flush`, `drain` or `close` first.
+//! * [`Connection::close`] ends within the close time-out (2 s). What is queued is written for at
+//!   most half of that; what is left is counted as [discarded](Statistics::discarded).
+//! * A process that ends without dropping its last handle (`std::process::exit`, a handle in a
+//!   `static`) loses what the outbox still holds: `flush`, `drain` or `close` first.
 //!
 //! After either, messages that had arrived stay readable from their subscriptions, every waiting
-//! call has ended, and the threads are gone.
+//! call has ended, and the threads are gone, but for one that still runs a handler or listener of
+//! the program.
 //!
 //! # Authorization
 //!
@@ -278,7 +284,7 @@
 //! | --- | --- |
 //! | user and password | [`user_and_password`], [`user_and_password_supplier`] |
 //! | a token | [`token`], [`token_supplier`] |
-//! | public nkeys | [`nkey_seed`], [`nkey_and_signer`] |
+//! | public nkeys | [`nkey_seed`], [`nkey_file`], [`nkey_and_signer`] |
 //! | an operator's accounts | [`credentials_file`], [`credentials`], [`jwt_and_seed`] |
 //! | the same, signed elsewhere | [`jwt_and_signer`] |
 //! | any of these | [`credentials_source`] with a [`Credentials`] of the program |
@@ -317,6 +323,7 @@
 //! [`token`]: OptionsBuilder::token
 //! [`token_supplier`]: OptionsBuilder::token_supplier
 //! [`nkey_seed`]: OptionsBuilder::nkey_seed
+//! [`nkey_file`]: OptionsBuilder::nkey_file
 //! [`nkey_and_signer`]: OptionsBuilder::nkey_and_signer
 //! [`credentials_file`]: OptionsBuilder::credentials_file
 //! [`credentials`]: OptionsBuilder::credentials
@@ -415,9 +422,9 @@
 //!
 //! | level | what |
 //! | --- | --- |
-//! | error | without an error listener: what the server said, other failures, a late write |
-//! | warn | `Disconnected`, `StaleConnection`; without an error listener: slow consumers |
-//! | info | the other events; without an error listener: recovered consumers, discarded messages |
+//! | error | what the server said, other failures, a late write: where no error listener says otherwise |
+//! | warn | `Disconnected`, `StaleConnection`; slow consumers, where no error listener says otherwise |
+//! | info | the other events; recovered consumers and discarded messages, where no error listener says otherwise |
 //! | debug | `Reconnecting`, `ReconnectFailed`, every error notice |
 //! | trace | nothing: on the way of a message there is no log line |
 //!

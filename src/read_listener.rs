@@ -15,7 +15,7 @@ use crate::sync::Arc;
 /// just before it is handled. While it runs nothing is read: a slow one slows the connection down,
 /// and it must not wait for anything that the connection would have to read (a `flush`, a request,
 /// a [`close`](crate::Connection::close)): that ends at its deadline at best. A panic is caught
-/// and counted. [`OptionsBuilder::read_listener`](crate::OptionsBuilder::read_listener) sets it.
+/// and counted, and the first told to `exception_occurred`. [`OptionsBuilder::read_listener`](crate::OptionsBuilder::read_listener) sets it.
 ///
 /// Closures of the same shape are read listeners;
 /// [`OptionsBuilder::on_read`](crate::OptionsBuilder::on_read) takes one without type annotations.

@@ -45,10 +45,17 @@
 //!
 //! | `async-nats` | here |
 //! | --- | --- |
+//! | `jetstream`, `service` | not here yet |
 //! | `Client` | [`Connection`](crate::Connection): `Clone`, any thread |
 //! | `ConnectOptions` | [`Options::builder`](crate::Options::builder) |
 //! | `with_credentials_file`, `with_credentials`, `with_nkey` | [`credentials_file`](crate::OptionsBuilder::credentials_file), [`credentials`](crate::OptionsBuilder::credentials), [`nkey_seed`](crate::OptionsBuilder::nkey_seed) |
 //! | `with_jwt`, `with_auth_callback` | [`jwt_and_signer`](crate::OptionsBuilder::jwt_and_signer), [`credentials_source`](crate::OptionsBuilder::credentials_source) |
+//! | `with_token`, `with_user_and_password` | [`token`](crate::OptionsBuilder::token), [`user_and_password`](crate::OptionsBuilder::user_and_password), or in the URL |
+//! | `require_tls(true)`, `add_root_certificates`, `add_client_certificate` | [`require_tls`](crate::OptionsBuilder::require_tls), [`root_certificates_file`](crate::OptionsBuilder::root_certificates_file), [`client_certificate_files`](crate::OptionsBuilder::client_certificate_files) |
+//! | `tls_client_config` | nothing: TLS is the system's |
+//! | `retry_on_initial_connect` | [`retry_on_failed_connect(RetryConnect::InBackground)`](crate::OptionsBuilder::retry_on_failed_connect) |
+//! | `reconnect_delay_callback`, `max_reconnects`, `ignore_discovered_servers` | [`reconnect_delay`](crate::OptionsBuilder::reconnect_delay), asked after each full pass over the servers, [`max_reconnects`](crate::OptionsBuilder::max_reconnects), [`ignore_discovered_servers`](crate::OptionsBuilder::ignore_discovered_servers) |
+//! | `request_timeout` | nothing: each request takes its own |
 //! | `event_callback` | [`on_event`](crate::OptionsBuilder::on_event), [`on_error`](crate::OptionsBuilder::on_error), listeners, or [`events`](crate::Connection::events) |
 //! | `Event::Connected` | `Connected` the first time, then `Reconnected` and `Resubscribed` |
 //! | `Event::SlowConsumer(sid)`, one for each message | [`slow_consumer_detected`](crate::ErrorListener::slow_consumer_detected), once an episode, with the consumer |
@@ -80,7 +87,8 @@
 //!   waits for the connection.
 //! * **Every request has a time-out of its own**, and a timed-out request leaves nothing behind.
 //! * **A refused subscription** is an error from its `next`, once, and `error_occurred`.
-//! * **User and password in a URL are used**, for that server.
+//! * **User and password in a URL are used**, for that server and those that it announces; over
+//!   TLS only where the name is the same.
 //! * **A loss is told with its cause and its server**, each attempt to reconnect and its failure
 //!   too.
 //! * **`close` and `drain` end while the server is away**: `close` within 2 s, `drain` at once with

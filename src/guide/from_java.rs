@@ -8,6 +8,7 @@
 //!
 //! | Java | here |
 //! | --- | --- |
+//! | `JetStream`, `KeyValue`, `ObjectStore`, `Service` | not here yet |
 //! | `Nats.connect(url)` | [`connect(url)`](crate::connect) |
 //! | `Nats.connect(options)` | [`Options::connect`](crate::Options::connect) |
 //! | `Options.Builder` | [`OptionsBuilder`](crate::OptionsBuilder) |
@@ -22,12 +23,16 @@
 //! | `NatsMessage.builder()` | [`Message::new`](crate::Message::new) and its `with_…` methods |
 //! | `Connection.request(subject, body, timeout)` | [`request`](crate::Connection::request): an error instead of null |
 //! | `Connection.request(subject, body)`, a future | [`send_request`](crate::Connection::send_request), a [`PendingReply`](crate::PendingReply) |
+//! | `Connection.requestWithTimeout(subject, body, timeout)` | [`send_request`](crate::Connection::send_request), then [`wait(timeout)`](crate::PendingReply::wait) |
 //! | `Connection.subscribe(subject)` | [`subscribe`](crate::Connection::subscribe) |
+//! | `Connection.subscribe(subject, queue)` | [`queue_subscribe`](crate::Connection::queue_subscribe) |
 //! | `Subscription.nextMessage(timeout)` | [`next_timeout`](crate::Subscription::next_timeout), [`next`](crate::Subscription::next), [`try_next`](crate::Subscription::try_next) |
 //! | `Subscription.unsubscribe(after)` | [`unsubscribe_after`](crate::Subscription::unsubscribe_after) |
 //! | `Connection.createDispatcher(handler)` | [`dispatcher`](crate::Connection::dispatcher) |
 //! | `Dispatcher.subscribe(subject)` | [`subscribe`](crate::Dispatcher::subscribe), which gives the sid |
 //! | `Dispatcher.subscribe(subject, handler)` | [`subscribe_with`](crate::Dispatcher::subscribe_with) |
+//! | `Dispatcher.unsubscribe(subject)`, `unsubscribe(subject, after)` | [`unsubscribe(sid)`](crate::Dispatcher::unsubscribe), [`unsubscribe_after(sid, n)`](crate::Dispatcher::unsubscribe_after) |
+//! | `Connection.createDispatcher()` without a handler | nothing: a dispatcher has one, and `subscribe_with` others |
 //! | `Connection.closeDispatcher(d)` | drop it |
 //! | `Consumer.setPendingLimits(n, bytes)` | `set_pending_limits` of both kinds |
 //! | `Consumer.getDroppedCount()`, `getPendingMessageCount()` … | [`Consumer`](crate::Consumer) |
@@ -37,7 +42,9 @@
 //! | `Connection.close()` | [`close`](crate::Connection::close) |
 //! | `Connection.getStatus()` | [`status`](crate::Connection::status) |
 //! | `Connection.getConnectedUrl()`, `getServers()`, `getServerInfo()` | [`connected_url`](crate::Connection::connected_url), [`servers`](crate::Connection::servers), [`server_info`](crate::Connection::server_info) |
-//! | `Connection.getLastError()` | [`last_error`](crate::Connection::last_error) |
+//! | `Connection.getLastError()`, `clearLastError()` | [`last_error`](crate::Connection::last_error), [`clear_last_error`](crate::Connection::clear_last_error) |
+//! | `Connection.getMaxPayload()`, `getClientInetAddress()` | [`max_payload`](crate::Connection::max_payload), [`client_ip`](crate::Connection::client_ip) |
+//! | `Message.getConnection()`, `getSubscription()`, `Consumer.clearDroppedCount()` | nothing: messages hold no connection, counts only grow |
 //! | `Connection.getStatistics()` | [`statistics`](crate::Connection::statistics) |
 //! | `Connection.RTT()` | [`rtt`](crate::Connection::rtt) |
 //! | `Connection.createInbox()` | [`new_inbox`](crate::Connection::new_inbox) |
@@ -73,6 +80,9 @@
 //!
 //! # What behaves otherwise
 //!
+//! * **A time-out of zero ends at once**; `Duration::MAX` waits for ever.
+//! * **Subscribing twice to one subject gives each message twice**: a dispatcher tells its
+//!   subscriptions apart by sid.
 //! * **Any number of threads may flush**; flush pings are not counted as keep-alive pings.
 //! * **`request` says why there is no reply**: `Timeout`, `NoResponders`, `Disconnected`, `Closed`,
 //!   `PermissionsViolation`.

@@ -54,11 +54,16 @@
 //!
 //! | `nats` | here |
 //! | --- | --- |
+//! | `jetstream`, `kv`, `object_store`, `asynk` | not here; the first three not yet |
 //! | `nats::connect("a,b")` | [`connect("a,b")`](crate::connect) |
 //! | `Options::with_user_pass`, `with_token` | [`user_and_password`], [`token`], or in the URL |
 //! | `Options::with_credentials`, `with_static_credentials` | [`credentials_file`](crate::OptionsBuilder::credentials_file), [`credentials`](crate::OptionsBuilder::credentials) |
 //! | `Options::with_nkey`, `with_jwt` | [`nkey_and_signer`](crate::OptionsBuilder::nkey_and_signer), [`credentials_source`](crate::OptionsBuilder::credentials_source) |
 //! | `Options::with_name`, `no_echo`, `max_reconnects` | [`name`], [`no_echo`], [`max_reconnects`] |
+//! | `tls_required`, `add_root_certificate`, `client_cert` | [`require_tls`](crate::OptionsBuilder::require_tls), [`root_certificates_file`](crate::OptionsBuilder::root_certificates_file), [`client_certificate_files`](crate::OptionsBuilder::client_certificate_files) |
+//! | `tls_client_config` | nothing: TLS is the system's |
+//! | `retry_on_failed_connect()` | [`retry_on_failed_connect`](crate::OptionsBuilder::retry_on_failed_connect), within a limit or in the background |
+//! | `reconnect_delay_callback` | [`reconnect_delay`](crate::OptionsBuilder::reconnect_delay), asked after each full pass over the servers |
 //! | `reconnect_buffer_size(n)` | [`reconnect_buffer`](crate::ReconnectBuffer) |
 //! | `disconnect_callback`, `reconnect_callback`, `close_callback`, `lame_duck_callback` | [`on_disconnected`], [`on_reconnected`], [`on_closed`], [`on_lame_duck`], or a [`ConnectionListener`](crate::ConnectionListener) |
 //! | `error_callback` | [`on_error`], or an [`ErrorListener`](crate::ErrorListener) |
@@ -69,7 +74,7 @@
 //! | `nc.request_timeout(subject, data, t)` | [`request(subject, data, t)`](crate::Connection::request) |
 //! | `nc.request_multi(subject, data)` | [`request_many`](crate::Connection::request_many) |
 //! | `nc.flush()`, `flush_timeout(t)` | the same |
-//! | `nc.rtt()`, `client_id()`, `client_ip()`, `max_payload()`, `new_inbox()` | the same, on [`Connection`](crate::Connection) |
+//! | `nc.rtt()`, `client_id()`, `client_ip()`, `max_payload()`, `new_inbox()` | the same, on [`Connection`](crate::Connection); the id and the address are `Option`s, an inbox is a `Result` |
 //! | `nc.drain()` | [`drain(timeout)`](crate::Connection::drain) |
 //! | `nc.close()` | [`close()`](crate::Connection::close), which borrows |
 //! | `sub.next() -> Option<Message>` | [`next() -> Result<Message>`](crate::Subscription::next) |
@@ -77,6 +82,9 @@
 //! | `sub.next_timeout(t)` | [`next_timeout(t)`](crate::Subscription::next_timeout) |
 //! | `sub.iter()`, `messages()`, `try_iter()`, `timeout_iter(t)` | [`iter`](crate::Subscription::iter), [`try_iter`](crate::Subscription::try_iter), [`timeout_iter`](crate::Subscription::timeout_iter) |
 //! | `sub.with_handler(f)` | [`dispatcher(f)`](crate::Connection::dispatcher), then [`subscribe`](crate::Dispatcher::subscribe) |
+//! | `sub.unsubscribe()`, `close()` | [`unsubscribe`](crate::Subscription::unsubscribe), which borrows |
+//! | `sub.drain()`, `Handler::unsubscribe()` | [`drain(timeout)`](crate::Subscription::drain) of subscriptions and of [dispatchers](crate::Dispatcher::drain) |
+//! | `sub.receiver()` | `ready()` of the feature `crossbeam-channel` says that there is something to `try_next` |
 //! | `sub.set_message_limits(n)` | [`set_pending_limits`](crate::Subscription::set_pending_limits), messages and bytes |
 //! | `sub.dropped_messages()` | [`dropped()`](crate::Consumer::dropped) |
 //! | `msg.subject`, `msg.reply`, `msg.data`, `msg.headers` | [`subject()`](crate::Message::subject), [`reply()`](crate::Message::reply), [`payload()`](crate::Message::payload), [`headers()`](crate::Message::headers) |
@@ -91,6 +99,9 @@
 //!   `respond` is a method of the connection.
 //! * **Subscriptions are not `Clone`.** Share one by reference or in an `Arc`; several threads may
 //!   read from it. Dropping it unsubscribes.
+//! * **A dispatcher that is dropped unsubscribes.** A `Handler` of `nats` went on; here keep the
+//!   [`Dispatcher`](crate::Dispatcher) for as long as it is to answer.
+//! * **Nothing is printed.** Without a listener, events and errors go to the `log` crate.
 //! * **Handlers run on a thread of their dispatcher**, which any number of subscriptions share,
 //!   not on one thread for each subscription.
 //! * **Callbacks run on a thread of their own** and may call anything, `close` too.

@@ -49,8 +49,12 @@ impl Options {
     }
 }
 
-/// Sets options; see [`Options::builder`]. The last setting of the same option wins, wherever it
-/// comes from (a method, properties, the environment), except that servers and listeners add up.
+/// Sets options; see [`Options::builder`].
+///
+/// The last setting of the same option wins, wherever it comes from (a method, properties, the
+/// environment). Servers, listeners, root certificates and WebSocket headers add up, but `NATS_URL`
+/// replaces the servers given before it. A second way to authorize does not replace another:
+/// `build` refuses both.
 #[derive(Clone)]
 #[must_use = "a builder does nothing until it builds or connects"]
 pub struct OptionsBuilder {

@@ -33,7 +33,8 @@ impl Options {
     ///
     /// [`Connect`](crate::ErrorKind::Connect) with the cause for each server in
     /// [`Error::attempts`](crate::Error::attempts);
-    /// [`Io`](crate::ErrorKind::Io) if a thread cannot be started.
+    /// [`Io`](crate::ErrorKind::Io) if a thread cannot be started;
+    /// [`Timeout`](crate::ErrorKind::Timeout) if a callback of the program does not return.
     pub fn connect(&self) -> Result<Connection> {
         let tcp = TcpConnector::new(self.config.tcp.clone(), Resolution::new());
         self.connect_over(Box::new(tcp))

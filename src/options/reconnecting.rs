@@ -79,8 +79,8 @@ impl OptionsBuilder {
     }
 
     /// The wait after each full pass over the servers. Default 2 s. The first attempt after a loss
-    /// does not wait, unless five connections in a row lasted less than this (or than a second).
-    /// Less than 10 ms is 10 ms: a server that refuses at once is not asked in a busy loop.
+    /// does not wait, unless five connections in a row each lasted less than this wait, or less than
+    /// a second where the wait is longer. Less than 10 ms is 10 ms: a server that refuses at once is not asked in a busy loop.
     pub fn reconnect_wait(mut self, wait: Duration) -> Self {
         self.config.reconnect_wait = wait;
         self
@@ -99,8 +99,10 @@ impl OptionsBuilder {
     /// [`wait_before_first_reconnect`](Self::wait_before_first_reconnect) it is asked with 0 first.
     ///
     /// The closure runs on the connection's reader thread, which waits for it: it should return
-    /// soon. It may call everything on handles that it holds; what would wait for this very
-    /// connection fails with [`Misuse`](crate::ErrorKind::Misuse). A panic is caught, counted and
+    /// soon. It may call everything on handles that it holds; but
+    /// [`flush`](crate::Connection::flush), `barrier` and waiting for a status of this very
+    /// connection fail with [`Misuse`](crate::ErrorKind::Misuse), and a request holds it up until
+    /// its time is over. A panic is caught, counted and
     /// told to `exception_occurred`, and the default wait is used. It is dropped at the end of the
     /// connection.
     ///

@@ -24,7 +24,8 @@ impl OptionsBuilder {
         self
     }
 
-    /// The name of the connection, as the server's monitoring and the thread names show it.
+    /// The name of the connection, as the server's monitoring and the thread names show it. Tools
+    /// of Linux show the first 15 bytes of a thread's name, which do not reach it.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.config.name = Some(name.into());
         self

@@ -34,7 +34,8 @@ impl OptionsBuilder {
     /// included, with the time since the attempt began. The last one set counts.
     ///
     /// It is called on the reader thread, with no lock held; the attempt waits for it, and its
-    /// connect time-out goes on. A panic is caught and counted. No step shows user information or
+    /// connect time-out goes on. A panic is caught and counted, and the
+    /// first told to `exception_occurred`. No step shows user information or
     /// what a CONNECT holds.
     ///
     /// ```

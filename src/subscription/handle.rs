@@ -346,7 +346,9 @@ impl Subscription {
     }
 
     /// Ends the subscription without losing what the server has sent: unsubscribes, waits for the
-    /// server's confirmation, and leaves what has arrived readable until its end.
+    /// server's confirmation, and leaves what has arrived readable until its end. While the
+    /// connection is down, or where it is lost meanwhile, nothing is left to confirm: that is a
+    /// success.
     ///
     /// # Blocking
     ///

@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A NATS server in this process, on a loopback port of its own.
 ///
-/// Dropping it cuts all clients and ends its threads, within two seconds at worst. The methods may
+/// Dropping it cuts all clients and ends its threads, within four seconds at worst. The methods may
 /// be called from any thread; unless they say so, they do not block.
 pub struct Server {
     broker: Arc<Broker>,
@@ -176,7 +176,7 @@ impl Server {
 
     /// Stops, if running, and starts again on the same port: clients and subscriptions are gone,
     /// silence, unanswered pings and refusal are over, the server has a new identity. Settings,
-    /// announced servers and counts stay. Blocks like [`stop`](Self::stop).
+    /// announced servers and counts stay. Blocks for six seconds at most.
     ///
     /// # Errors
     ///

@@ -71,7 +71,7 @@ use support::watchdog::within;
 pub(crate) enum Tier {
     /// In every run: minutes.
     Short,
-    /// Before a landing: an hour.
+    /// Now and then: an hour.
     Long,
 }
 
