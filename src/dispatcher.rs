@@ -138,9 +138,12 @@ fn run(core: &Arc<Core>, shared: &Shared, default: impl FnMut(&Connection, Messa
     deliver(&shared.mailbox, &mut hands);
     // No handler runs any more, whatever may still be on its way to this queue.
     for subscriber in shared.subscribers() {
-        if subscriber.status() == ConsumerStatus::Ended {
-            core.finish_subscription(&subscriber);
+        if subscriber.status() != ConsumerStatus::Ended {
+            // It was added while the queue ended, behind the look at what is to be ended.
+            let end = shared.mailbox.ended().unwrap_or(EndReason::Closed(None));
+            core.end_subscription(&subscriber, end);
         }
+        core.finish_subscription(&subscriber);
     }
     // Handlers are dropped here, on the thread on which they ran, with no lock held.
     guarded(|| drop(shared.take_out(|_| true)));
@@ -518,8 +521,12 @@ impl Drop for Dispatcher {
         // What drains is still handled: the queue has its end, or gets it from the connection's
         // drain. Only what is neither ended nor draining is unsubscribed.
         let subscribers = self.shared.subscribers();
-        let draining = self.shared.mailbox.ended().is_some()
-            || subscribers.iter().any(|one| one.status() == ConsumerStatus::Draining);
+        let drains = |one: &Subscriber| {
+            one.status() == ConsumerStatus::Draining
+                || matches!(one.reason(), Some(EndReason::Drained))
+        };
+        let draining =
+            self.shared.mailbox.ended().is_some() || subscribers.iter().any(|one| drains(one));
         for subscriber in subscribers.iter().filter(|one| one.status() == ConsumerStatus::Active) {
             self.connection.core().end_subscription(subscriber, EndReason::Unsubscribed);
         }

@@ -137,11 +137,12 @@
 //! in which things happened. A listener may block, panic (which is caught and reported), and call
 //! anything on the connection that it is lent: `close`, `drain`, `flush` and `request` too. It
 //! never delays reading or writing. The order of events is a grammar, written down at
-//! [`ConnectionEventKind`]. If a listener is more than 1,024 notices behind, errors and failed
-//! attempts to reconnect are left out and counted ([`ConnectionEvent::skipped`]); all other events
-//! are always delivered. Listeners may be added and removed while the connection runs
-//! ([`Connection::add_connection_listener`]); one that is added hears what happens from then on.
-//! [`Closed`](ConnectionEventKind::Closed) is the last call that any of them gets.
+//! [`ConnectionEventKind`]. If a listener is more than 1,024 notices behind, errors, changes of the
+//! list of servers and failed attempts to reconnect are left out and counted
+//! ([`ConnectionEvent::skipped`]); all other events are always delivered. Listeners may be added
+//! and removed while the connection runs ([`Connection::add_connection_listener`]); one that is
+//! added hears what happens from then on. [`Closed`](ConnectionEventKind::Closed) is the last call
+//! that any of them gets.
 //!
 //! [`Connection::wait_for_status`] and [`Connection::wait_closed`] wait where no listener is
 //! needed.

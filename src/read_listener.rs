@@ -14,8 +14,10 @@ use crate::sync::Arc;
 /// Unlike all other listeners it is called by the connection's *reader* thread, for each operation
 /// just before it is handled. While it runs nothing is read: a slow one slows the connection down,
 /// and it must not wait for anything that the connection would have to read (a `flush`, a request,
-/// a [`close`](crate::Connection::close)): that ends at its deadline at best. A panic is caught
-/// and counted, and the first told to `exception_occurred`. [`OptionsBuilder::read_listener`](crate::OptionsBuilder::read_listener) sets it.
+/// a [`close`](crate::Connection::close)): that ends at its deadline at best. A panic is caught and
+/// counted, and the first told to `exception_occurred`. It lives as long as the connection's last
+/// handle: one that needs a handle holds a [`WeakConnection`](crate::WeakConnection).
+/// [`OptionsBuilder::read_listener`](crate::OptionsBuilder::read_listener) sets it.
 ///
 /// Closures of the same shape are read listeners;
 /// [`OptionsBuilder::on_read`](crate::OptionsBuilder::on_read) takes one without type annotations.

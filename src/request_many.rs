@@ -11,6 +11,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::outbox::{Outgoing, Urgency};
 use crate::protocol::{Headers, Message};
 use crate::subscription::Subscription;
+use crate::subscriptions::Consumer;
 
 type Sentinel = Box<dyn FnMut(&Message) -> bool + Send>;
 
@@ -82,6 +83,8 @@ pub struct Replies {
     gather: Gather,
     deadline: Instant,
     received: u64,
+    /// Once the time is over: how many of the replies that had come by then are still to be given.
+    rest: Option<u64>,
     finished: bool,
 }
 
@@ -148,12 +151,21 @@ impl Connection {
         let subscription = self.subscribe(&inbox)?;
         let outgoing = Outgoing { subject, reply: Some(&inbox), headers, payload };
         self.core().ask(outgoing, Urgency::Now)?;
-        Ok(Replies { subscription, gather, deadline, received: 0, finished: false })
+        Ok(Replies { subscription, gather, deadline, received: 0, rest: None, finished: false })
     }
 }
 
 impl Replies {
     fn receive(&mut self) -> Option<Result<Message>> {
+        if self.rest.is_none() && clock::now() >= self.deadline {
+            // What came in time is given out; what comes from now on is not waited for.
+            self.rest = Some(self.subscription.pending_messages());
+        }
+        match &mut self.rest {
+            Some(0) => return None,
+            Some(rest) => *rest -= 1,
+            None => {}
+        }
         let deadline = match self.gather.silence {
             Some(silence) if self.received > 0 => self.deadline.min(clock::after(silence)),
             _ => self.deadline,

@@ -110,13 +110,12 @@ impl ServerUrl {
         }
         // Seen in the text itself: a path such as `/@/..`, which may be the rest of a password,
         // resolves to none.
-        let behind = full.split_once("://").and_then(|(_, rest)| rest.split_once('/'));
-        let raw_path = behind.map_or("", |(_, path)| path);
-        if scheme.is_websocket() && raw_path.contains('@') {
-            return Err(bad("a path with @ may be the rest of a password: %40 says it is none"));
+        let (_, behind) = split_authority(full);
+        if scheme.is_websocket() && behind.contains('@') {
+            return Err(bad("an @ behind the host may belong to a password: %40 says it does not"));
         }
         let path = path(&url);
-        let more = !raw_path.is_empty() || url.query().is_some();
+        let more = !matches!(behind, "" | "/");
         if url.fragment().is_some() || (!scheme.is_websocket() && more) {
             return Err(bad("a path, query or fragment means nothing here"));
         }
@@ -138,6 +137,8 @@ impl ServerUrl {
     /// Reads a comma-separated list; empty entries are skipped.
     pub(crate) fn parse_list(text: &str) -> Result<Vec<Self>> {
         let mut urls = Vec::new();
+        // Whether the entry before has a query.
+        let mut query = false;
         let mut rest = Some(text);
         while let Some(list) = rest {
             let (part, behind) = match list.split_once(',') {
@@ -151,8 +152,15 @@ impl ServerUrl {
             let full = with_scheme(part);
             // The comma may be one of a password, of which this is the beginning.
             let cut = !part.contains('@') && behind.is_some_and(|behind| behind.contains('@'));
+            // Or one of a query, of which this is the rest.
+            let rest = query && !part.contains("://");
+            if rest {
+                let text = format!("invalid server URL '{HIDDEN}': it has no scheme");
+                return Err(Error::new(ErrorKind::InvalidUrl, text));
+            }
             let shown = if cut { HIDDEN.to_owned() } else { redact(&full) };
             urls.push(Self::parse_full(&full, &shown)?);
+            query = part.contains('?');
         }
         Ok(urls)
     }
@@ -184,6 +192,11 @@ impl ServerUrl {
     pub(crate) fn over_tls(&self) -> Self {
         let scheme = if self.is_websocket() { Scheme::Wss } else { Scheme::Tls };
         Self { scheme, ..self.clone() }
+    }
+
+    /// Takes over the user information of another URL of the same server.
+    pub(crate) fn be_user_of(&mut self, other: &Self) {
+        self.user_info.clone_from(&other.user_info);
     }
 
     /// The name, or the address, that the server's certificate must be for.
@@ -270,12 +283,19 @@ fn with(scheme: Scheme, address: &str) -> String {
     format!("{}://{address}", scheme.as_str())
 }
 
+/// What stands between the scheme and the path or query, and these. A backslash ends it too, as it
+/// does for the parser of URLs where the scheme is one of the web.
+fn split_authority(text: &str) -> (&str, &str) {
+    let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
+    let end = rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len());
+    rest.split_at_checked(end).unwrap_or((rest, ""))
+}
+
 /// `user:password@` or `token@`, percent-decoded.
 fn user_info(url: &url::Url, text: &str) -> std::result::Result<Option<UserInfo>, String> {
     let user = decode(url.username()).ok_or("the user name is not UTF-8 once decoded")?;
     // The library does not tell an empty password from none, which makes a token of the user.
-    let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let (authority, _) = split_authority(text);
     let has_empty = authority.rsplit_once('@').is_some_and(|(info, _)| info.ends_with(':'));
     match url.password() {
         None if user.is_empty() => Ok(None),
@@ -314,7 +334,7 @@ fn hex(digits: &[u8]) -> Option<u8> {
 }
 
 /// How an error shows an entry of a list that may be a piece of a password.
-const HIDDEN: &str = "… (hidden; a comma in a password is written %2C)";
+const HIDDEN: &str = "… (hidden; a comma in a password or a query is written %2C)";
 
 /// The text itself if it has a scheme. What stands before `://` in a password is none.
 fn with_scheme(text: &str) -> String {
@@ -329,17 +349,13 @@ fn with_scheme(text: &str) -> String {
 /// could not be read: everything before the last `@` counts, and without one a port that is none.
 fn redact(text: &str) -> String {
     let shown = redact_user(text);
-    // The path and the query of a WebSocket URL may hold a token.
-    let lower = shown.to_ascii_lowercase();
-    if !lower.starts_with("ws://") && !lower.starts_with("wss://") {
-        return shown;
+    // A path or a query may hold a token, also where neither means anything.
+    let (_, behind) = split_authority(&shown);
+    if behind.len() > 1 {
+        let head = shown.len() - behind.len();
+        return format!("{}/…", shown.get(..head).unwrap_or_default());
     }
-    let host = shown.find("://").map_or(0, |at| at + 3);
-    let rest = shown.get(host..).unwrap_or_default();
-    match rest.find(['/', '?', '#']) {
-        Some(end) => format!("{}/…", shown.get(..host + end).unwrap_or_default()),
-        None => shown,
-    }
+    shown
 }
 
 fn redact_user(text: &str) -> String {
@@ -444,7 +460,7 @@ mod tests {
     fn a_comma_in_a_password_is_told_how_to_be_written_and_nothing_of_it_is_shown() {
         for text in ["nats://u:hu7,q9x@h", "u:hu7,q9x@h:1", "nats://a,tls://u:hu7,x,q9x@h"] {
             let error = ServerUrl::parse_list(text).expect_err(text);
-            assert!(error.to_string().contains("a comma in a password is written %2C"), "{error}");
+            assert!(error.to_string().contains("a comma in a password or a query"), "{error}");
             let shown = format!("{error} {error:?}");
             assert!(["hu7", "q9x"].iter().all(|piece| !shown.contains(piece)), "{shown}");
         }
@@ -489,16 +505,58 @@ mod tests {
         for bad in ["ws://host/#a", "ws://host/a b", "ws://", "ws://host:0", "http://host"] {
             assert_eq!(ServerUrl::parse(bad).expect_err(bad).kind(), ErrorKind::InvalidUrl);
         }
-        for bad in ["ws://host:x/?token=hunter2", "wss://host?hunter2 x", "ws://host/#hunter2"] {
-            let error = ServerUrl::parse(bad).expect_err(bad);
+        for bad in [
+            "ws://host:x/?token=hunter2",
+            "wss://host?hunter2 x",
+            "ws://host/#hunter2",
+            "wss://h/p?token=c,hunter2",
+        ] {
+            let error = ServerUrl::parse_list(bad).expect_err(bad);
             assert!(!format!("{error:?} {error}").contains("hunter2"), "{error}");
         }
+        let list = ServerUrl::parse_list("wss://h/p?token=c,ws://i").expect("two servers");
+        assert_eq!((list[0].path(), list[1].path()), ("/p?token=c", ""));
         let through = ServerUrl::parse("wss://u:p@host:8443/a").expect("url");
         let learned = ServerUrl::discovered("10.0.0.1:9222", &through).expect("address");
         assert_eq!((learned.to_string().as_str(), learned.path()), ("wss://10.0.0.1:9222", "/a"));
         assert_eq!(learned.tls_name(), "host");
         let other = ServerUrl::parse("wss://host:8443/b").expect("url");
         assert!(!through.same_address(&other) && through.same_address(&through.over_tls()));
+    }
+
+    #[test]
+    fn a_password_that_ends_the_authority_is_refused_and_nothing_of_it_is_shown() {
+        for scheme in ["ws", "wss", "nats", "tls", "http"] {
+            for (user, rest) in [("hu7:12", "q9x"), ("hu7", "q9x"), ("joe:1", "hu7/q9x")] {
+                for end in ['/', '?', '#', '\\'] {
+                    let text = format!("{scheme}://{user}{end}{rest}@host");
+                    // Where it cannot be mistaken it is read: then the host is the host.
+                    let shown = match ServerUrl::parse_list(&text) {
+                        Ok(urls) => format!("{urls:?}"),
+                        Err(error) => format!("{error} {error:?}"),
+                    };
+                    let hidden = ["hu7", "q9x", "joe"].iter().all(|piece| !shown.contains(piece));
+                    assert!(hidden, "{text}: {shown}");
+                }
+            }
+        }
+        for text in ["https://host/?token=hunter2", "nats://host?hunter2", "tls://host/hunter2"] {
+            let error = ServerUrl::parse(text).expect_err(text);
+            assert!(!format!("{error:?} {error}").contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    #[cfg(feature = "websocket")]
+    fn no_path_and_no_query_becomes_a_second_line_or_word_of_the_request() {
+        for code in (0..=0x2FF).chain([0x2028, 0xFEFF, 0x1F600]) {
+            let Some(c) = char::from_u32(code) else { continue };
+            for text in [format!("ws://host/a{c}b"), format!("wss://host/?a{c}b")] {
+                let Ok(url) = ServerUrl::parse(&text) else { continue };
+                let whole = url.path().bytes().all(|byte| byte.is_ascii_graphic());
+                assert!(whole && url.host() == "host", "{text:?}: {:?}", url.path());
+            }
+        }
     }
 
     #[test]

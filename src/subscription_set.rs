@@ -364,7 +364,8 @@ impl<'a> IntoIterator for &'a SubscriptionSet {
     }
 }
 
-/// Everything that comes; see [`SubscriptionSet::iter`].
+/// Everything that comes; see [`SubscriptionSet::iter`]. After `None` it goes on where another
+/// subscription is added.
 #[derive(Debug)]
 pub struct SetIter<'a>(&'a SubscriptionSet);
 

@@ -89,6 +89,15 @@ impl<T: Send + 'static> Asking<T> {
     }
 }
 
+impl<T> Asking<T> {
+    /// Nobody asks any more: what is answered later is dropped by the thread that was asked.
+    pub(super) fn forget(&self) {
+        let earlier = self.under_way.lock().take();
+        // Here, with no lock held: it may be the program's code.
+        drop(earlier);
+    }
+}
+
 /// Waits for the end of a call; the outer error is that of the wait.
 fn wait<T>(slot: &Slot<T>, deadline: Instant, cancel: &Cancel, late: &str) -> Result<Result<T>> {
     // A short poll besides the nudge, which may come between the look and the wait.

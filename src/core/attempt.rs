@@ -134,13 +134,13 @@ impl Attempt<'_> {
             self.stream = upgrade(settings, self.stream, self.url, self.deadline)?;
             self.trace.step(|| TraceStepKind::WebSocketUpgraded);
         }
+        // What has come over TLS was said after the client's certificate had been looked at.
+        let mut heard = self.tls && self.url.is_websocket();
         let mut parser = Parser::new(self.core.config.limits);
         let mut handshake = Handshake::new();
         let mut awaited = "INFO";
         // A broken write is told only if the server did not say why.
         let mut broken = None;
-        // Whether anything has come over TLS.
-        let mut heard = false;
         loop {
             let advanced = handshake.advance(&mut parser, |op| self.core.operation_read(op));
             match advanced.map_err(|error| self.believed(error))? {

@@ -179,8 +179,14 @@ impl Core {
                 return Err(Error::new(ErrorKind::Draining, "the connection is draining"));
             }
             match &life.link {
-                // A failure that was reported before will be answered by a reconnect anyway.
-                Some(_) if life.failure.is_some() => return Ok(()),
+                // A failure that was reported before will be answered by a reconnect anyway; but
+                // from now on this connection does not count as one.
+                Some(_) if life.failure.is_some() => {
+                    if self.config.reconnect {
+                        life.status = ConnectionStatus::Reconnecting;
+                    }
+                    None
+                }
                 Some(link) => {
                     // The event is told with the loss, so that nothing comes between the two.
                     let epoch = link.epoch;

@@ -68,9 +68,13 @@ impl Core {
         for subscriber in &consumers {
             self.end_subscription(subscriber, EndReason::Drained);
         }
-        for mailbox in self.dispatcher_mailboxes() {
-            end_dispatcher_queue(&mailbox, EndReason::Drained, Rest::Keep { until: 0 });
-            let handled = wait_delivered(&mailbox, deadline);
+        // All of them before any is waited for: a dispatcher that is dropped meanwhile has its end.
+        let mailboxes = self.dispatcher_mailboxes();
+        for mailbox in &mailboxes {
+            end_dispatcher_queue(mailbox, EndReason::Drained, Rest::Keep { until: 0 });
+        }
+        for mailbox in &mailboxes {
+            let handled = wait_delivered(mailbox, deadline);
             outcome = outcome.and(handled);
         }
         self.outbox.refuse_publishing();
@@ -121,21 +125,37 @@ impl Core {
     /// Without a server there is nothing to confirm: it has forgotten the subscriptions, and
     /// draining ones are not announced again.
     fn drain_at_server(&self, all: &[Arc<Subscriber>], deadline: Instant) -> Result<()> {
-        match self.status() {
-            ConnectionStatus::Connected | ConnectionStatus::Draining => {
-                let outcome = self.unsubscribe_and_flush(all, deadline);
-                outcome.or_else(|error| if error.is_disconnected() { Ok(()) } else { Err(error) })
+        if self.status() == ConnectionStatus::Closed {
+            return Err(closed_error(None));
+        }
+        for subscriber in all {
+            self.registry.start_draining(subscriber.sid(), |line| self.outbox.control(line));
+        }
+        // The connection may have come back meanwhile.
+        self.kick(Urgency::Idle);
+        if !self.wait_told(deadline)? {
+            return Ok(());
+        }
+        let outcome = self.unsubscribe_and_flush(all, deadline);
+        outcome.or_else(|error| if error.is_disconnected() { Ok(()) } else { Err(error) })
+    }
+
+    /// Whether there is a server that can confirm. One that is being left, or is lost and not yet
+    /// taken down, is waited for: until then what it has sent is handed out.
+    fn wait_told(&self, deadline: Instant) -> Result<bool> {
+        let mut life = self.life();
+        loop {
+            match life.status {
+                ConnectionStatus::Connected | ConnectionStatus::Draining => return Ok(true),
+                ConnectionStatus::Closed => return Err(closed_error(None)),
+                _ if life.link.is_none() || self.on_reader_thread() => return Ok(false),
+                _ => {}
             }
-            ConnectionStatus::Closed => Err(closed_error(None)),
-            _ => {
-                for subscriber in all {
-                    let send = |line: &[u8]| self.outbox.control(line);
-                    self.registry.start_draining(subscriber.sid(), send);
-                }
-                // The connection may have come back meanwhile.
-                self.kick(Urgency::Idle);
-                Ok(())
+            if clock::now() >= deadline {
+                let text = "the server had not been left when the time to drain was over";
+                return Err(Error::new(ErrorKind::Timeout, text));
             }
+            self.changed.wait_until(&mut life, Some(deadline));
         }
     }
 }

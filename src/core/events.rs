@@ -5,10 +5,11 @@
 //! iterator. The callback thread takes from its queue ([`Hub::next`]), asks which sinks were there
 //! when the notice was emitted ([`Hub::sinks`]) and calls them with no lock held.
 //!
-//! A queue is bounded. Beyond 1,024 waiting, error notices and whole pairs of `Reconnecting` and
-//! `ReconnectFailed` are left out and counted, and the next notice carries the count (in the queue
-//! of the callback thread the next event does). Everything else is always delivered, so that the
-//! grammar of events holds for the slowest listener too:
+//! A queue is bounded. Beyond 1,024 waiting, error notices, changes of the list of servers and
+//! whole pairs of `Reconnecting` and `ReconnectFailed` are left out and counted, and the next
+//! notice carries the count (in the queue of the callback thread the next event does). The lists
+//! are left out too where those that wait name 10,000 servers. Everything else is always delivered,
+//! so that the grammar of events holds for the slowest listener too:
 //!
 //! ```text
 //!             Reconnecting, full          ReconnectFailed
@@ -28,6 +29,10 @@ use crate::sync::{Arc, Condvar, Mutex, MutexGuard, Rank};
 
 /// How many notices may wait before some are left out.
 pub(crate) const QUEUE_LIMIT: usize = 1024;
+
+/// How many servers the waiting changes of their list may name before further ones are left out: a
+/// server may send lists for as long as it likes.
+const LISTED_LIMIT: usize = 10_000;
 
 /// Names a listener, to remove it by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -79,6 +84,8 @@ struct Queue {
     errors_carry: bool,
     skipped: u64,
     withheld: Option<(u64, Notice)>,
+    /// How many servers the waiting changes of their list name.
+    listed: usize,
     finished: bool,
 }
 
@@ -106,6 +113,10 @@ impl Queue {
                     self.skipped += 2;
                     return 2;
                 }
+                K::DiscoveredServers { .. } if full || self.listed >= LISTED_LIMIT => {
+                    self.skipped += 1;
+                    return 1;
+                }
                 _ => self.append_withheld(),
             },
         }
@@ -123,15 +134,30 @@ impl Queue {
         let carries = self.errors_carry || matches!(notice, Notice::Event(_));
         let skipped = if carries { std::mem::take(&mut self.skipped) } else { 0 };
         self.finished = notice.is_end();
+        self.listed += listed(&notice);
         self.items.push_back((number, notice.with_skipped(skipped)));
     }
 
     fn pop(&mut self) -> Option<(u64, Notice)> {
         let item = self.items.pop_front();
+        self.listed -= item.as_ref().map_or(0, |(_, notice)| listed(notice));
         if self.items.is_empty() && self.items.capacity() > 64 {
             self.items = VecDeque::new();
         }
         item
+    }
+}
+
+/// How many servers a change of their list names.
+fn listed(notice: &Notice) -> usize {
+    match notice {
+        Notice::Event(event) => match event.kind() {
+            ConnectionEventKind::DiscoveredServers { added, removed } => {
+                added.len() + removed.len()
+            }
+            _ => 0,
+        },
+        Notice::Error { .. } => 0,
     }
 }
 
@@ -329,7 +355,8 @@ impl Tap {
         let mut queue = self.queue.lock();
         queue.push(number, notice);
         self.ring(queue);
-        self.queued.notify_one();
+        // All of them: it may have been two, or the last one, behind which nobody waits any more.
+        self.queued.notify_all();
     }
 
     /// Nothing comes any more, and what waits is thrown away.
@@ -367,6 +394,9 @@ impl Tap {
         let mut queue = self.queue.lock();
         loop {
             if let Some((_, notice)) = queue.pop() {
+                if queue.finished && queue.items.is_empty() {
+                    self.queued.notify_all();
+                }
                 self.ring(queue);
                 return Tapped::Notice(notice);
             }

@@ -120,8 +120,8 @@ impl ConnectionEvent {
     }
 
     /// How many notices were left out before this one, and after the last event, because the
-    /// listener was behind by more than 1,024: error notices and pairs of `Reconnecting` and
-    /// `ReconnectFailed`.
+    /// listener was behind by more than 1,024: error notices, changes of the list of servers, and
+    /// pairs of `Reconnecting` and `ReconnectFailed`.
     pub fn skipped(&self) -> u64 {
         self.skipped
     }

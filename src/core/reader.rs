@@ -190,6 +190,9 @@ pub(super) fn finish(core: &Core, cause: Option<Error>) {
     }
     core.changed.notify_all();
     drop_deciders(core);
+    core.preparing.forget();
+    core.connecting.forget();
+    core.asking.forget();
     if let Some(drain) = drain {
         // If the drain itself ended the connection, its outcome follows from its own thread.
         if let Some(cause) = cause {

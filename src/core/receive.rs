@@ -71,6 +71,10 @@ impl Receiver<'_> {
             if std::mem::take(&mut self.news) && self.departure.is_none() {
                 self.departure = Departure::begin(self.core);
             }
+            // `close` writes what was kept back for the next server, and ends this connection.
+            if self.departure.is_some() && self.core.life().closing {
+                self.departure = None;
+            }
             let mut slice = wait;
             if let Some(departure) = &self.departure {
                 match departure.left(self.core) {
@@ -317,10 +321,9 @@ impl Core {
         let names_servers = update.names_connect_urls();
         let lame_duck = update.lame_duck() == Some(true);
         let mut life = self.life();
-        let mut info = (*life.info).clone();
-        info.merge(update);
-        self.outbox.set_limits(self.server_limits(&info));
-        life.info = Arc::new(info);
+        // Copied only while the program looks at it: a server may send many, and name many others.
+        Arc::make_mut(&mut life.info).merge(update);
+        self.outbox.set_limits(self.server_limits(&life.info));
         if names_servers {
             let urls = life.info.connect_urls().to_vec();
             let changed = life.pool.accept(&urls, link.peer);

@@ -14,7 +14,7 @@
 //! Order: shuffled at the start of each outage (unless switched off), the lost server last, so that
 //! a thousand clients of one dead server spread over the others.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 
 use super::choice::PoolServer;
@@ -126,16 +126,27 @@ impl Pool {
         // A program that has asked for TLS once does not lose it by naming servers without it.
         self.wants_tls |= urls.iter().any(ServerUrl::is_tls);
         let mut servers = configured(urls);
+        let mut known_before = 0;
         for server in &mut servers {
             let Some(known) = self.find(&server.url) else { continue };
+            known_before += 1;
             server.failed_attempts = known.failed_attempts;
             server.last_error.clone_from(&known.last_error);
             if known.url.user_info() == server.url.user_info() {
                 server.last_refusal.clone_from(&known.last_refusal);
             }
         }
+        // What is learned through the server in use inherits who the program is there from now on.
+        if let Some(current) = &mut self.current {
+            if let Some(same) = servers.iter().find(|server| server.url.same_address(current)) {
+                current.be_user_of(&same.url);
+            }
+        }
         self.servers = servers;
-        self.in_pass = 0;
+        // A pass goes on, for those that were there: its wait is not left out for naming them anew.
+        if !self.hold_first {
+            self.in_pass = self.in_pass.min(known_before);
+        }
         self.shuffle(random);
     }
 
@@ -191,7 +202,7 @@ impl Pool {
     /// The next attempt with that server, which then comes last, or `None` if it is not in the
     /// pool.
     pub(crate) fn take(&mut self, url: &ServerUrl) -> Option<Next> {
-        let index = self.position(url)?;
+        let index = self.chosen(url)?;
         let url = self.servers.get(index)?.url.clone();
         self.servers.get_mut(index..).unwrap_or_default().rotate_left(1);
         self.hold_first = false;
@@ -285,13 +296,19 @@ impl Pool {
             .iter()
             .filter_map(|address| ServerUrl::discovered(address, &current).ok())
             .collect();
-        let announced: HashSet<_> = listed.iter().map(address).collect();
-        self.servers.retain(|server| {
+        let announced: HashMap<_, _> = listed.iter().map(|url| (address(url), url)).collect();
+        self.servers.retain_mut(|server| {
             let keep = !server.discovered
                 || server.url.same_address(&current)
-                || announced.contains(&address(&server.url));
+                || announced.contains_key(&address(&server.url));
             if !keep {
                 changed.removed.push(server.url.to_string());
+            }
+            // Learned in clear, and now over TLS: it is not spoken to in clear any more.
+            if server.discovered && !server.url.is_tls() {
+                if let Some(url) = announced.get(&address(&server.url)).filter(|url| url.is_tls()) {
+                    server.url = ServerUrl::clone(url);
+                }
             }
             keep
         });
@@ -353,7 +370,14 @@ impl Pool {
 
     /// Whether the server is one of the pool.
     pub(crate) fn has(&self, url: &ServerUrl) -> bool {
-        self.position(url).is_some()
+        self.chosen(url).is_some()
+    }
+
+    /// The server that the program means by a URL: paths are not shown, so one without a path
+    /// means the first at that host and port.
+    fn chosen(&self, url: &ServerUrl) -> Option<usize> {
+        let at = |server: &Server| url.path().is_empty() && address(&server.url) == address(url);
+        self.position(url).or_else(|| self.servers.iter().position(at))
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -399,9 +423,10 @@ fn refusal(error: &Error) -> Option<String> {
     said.map(|error| error.text().to_ascii_lowercase())
 }
 
-/// What [`ServerUrl::same_address`] compares, to look up.
-fn address(url: &ServerUrl) -> (&str, u16, &str) {
-    (url.host(), url.port(), url.path())
+/// Where a server is, whatever its path: what servers announce has none, and inherits that of the
+/// URL through which it came.
+fn address(url: &ServerUrl) -> (&str, u16) {
+    (url.host(), url.port())
 }
 
 fn is_loopback(url: &ServerUrl) -> bool {
@@ -600,6 +625,61 @@ mod tests {
         assert_eq!(names, ["a", "a"]);
         assert!(next.iter().all(|url| url.user_info().is_some()));
         assert!(!pool.wants_tls(), "no configured URL asks for it");
+    }
+
+    #[test]
+    fn what_was_learned_in_clear_is_spoken_to_over_tls_once_it_is_announced_there() {
+        let mut pool = pool("u:p@a", None);
+        let list = ["10.0.0.2:4222".to_owned()];
+        pool.succeeded(&url("u:p@a"));
+        assert_eq!(pool.accept(&list, None).added, ["nats://10.0.0.2:4222"]);
+        pool.succeeded(&url("u:p@a").over_tls());
+        assert!(pool.accept(&list, None).is_empty());
+        assert_eq!(pool.discovered_urls(), ["tls://10.0.0.2:4222"]);
+        assert_eq!(pool.servers[1].url.tls_name(), "a");
+        pool.succeeded(&url("u:p@a"));
+        assert!(pool.accept(&list, None).is_empty());
+        assert_eq!(pool.discovered_urls(), ["tls://10.0.0.2:4222"], "and never in clear again");
+    }
+
+    #[test]
+    fn what_is_discovered_inherits_who_the_program_is_now() {
+        let mut pool = pool("u:old@a", None);
+        pool.succeeded(&url("u:old@a"));
+        pool.replace(ServerUrl::parse_list("u:new@a").expect("a list"), &mut || 0);
+        pool.accept(&["10.0.0.2:4222".to_owned()], None);
+        assert!(pool.servers[1].url.user_info() == url("u:new@a").user_info());
+    }
+
+    #[test]
+    fn naming_the_same_servers_again_leaves_no_wait_out() {
+        let list = || ServerUrl::parse_list("a,b").expect("a list");
+        let mut pool = pool("a,b", None);
+        let mut pauses = Vec::new();
+        for _ in 0..5 {
+            pauses.extend(attempt(&mut pool).map(|(pause, _)| pause));
+            pool.replace(list(), &mut || 0);
+        }
+        use Pause::{Jitter, Pass};
+        assert_eq!(pauses, [Pause::None, Jitter, Pass(1), Jitter, Pass(2)]);
+        pool.begin_outage(Some(1), &mut || 0);
+        pool.replace(list(), &mut || 0);
+        assert_eq!(pool.pause(), Some(Pass(1)), "held all the same");
+    }
+
+    #[test]
+    #[cfg(feature = "websocket")]
+    fn a_path_is_neither_needed_to_choose_a_server_nor_makes_two_of_one() {
+        let mut pool = pool("ws://u:p@a:1/x,ws://v:q@b:1/y", None);
+        pool.succeeded(&url("ws://u:p@a:1/x"));
+        let list = ["b:1".to_owned(), "c:1".to_owned()];
+        assert_eq!(pool.accept(&list, None).added, ["ws://c:1"]);
+        let shown = pool.list(None)[1].url().to_owned();
+        assert!(pool.has(&url(&shown)) && !pool.has(&url("ws://b:1/z")));
+        assert_eq!(
+            pool.take(&url(&shown)).map(|next| next.url.path().to_owned()).as_deref(),
+            Some("/y")
+        );
     }
 
     #[test]

@@ -4,7 +4,8 @@
 //! asks in an outage, and a transport of the program); `callback`, the dispatchers and the
 //! short-lived `creds` and `connect` do, so the first two end soon after they are told to, the
 //! others when the program's code returns. The short-lived `tls` reads files, and counts as one of
-//! those. Only threads that have ended are joined, so a join never waits.
+//! those. Only threads of our own are joined, once they have counted themselves out: the others may
+//! have thread-locals of the program, whose ends nobody knows.
 
 use std::time::Instant;
 
@@ -84,8 +85,9 @@ impl Threads {
             let _running = running;
             body();
         })?;
-        self.state.lock().handles.push(handle);
-        self.join_ended();
+        if runs == Runs::Own {
+            self.state.lock().handles.push(handle);
+        }
         Ok(())
     }
 

@@ -79,8 +79,9 @@ impl OptionsBuilder {
     }
 
     /// The wait after each full pass over the servers. Default 2 s. The first attempt after a loss
-    /// does not wait, unless five connections in a row each lasted less than this wait, or less than
-    /// a second where the wait is longer. Less than 10 ms is 10 ms: a server that refuses at once is not asked in a busy loop.
+    /// does not wait, unless five connections in a row each lasted less than this wait, or less
+    /// than a second where the wait is longer. Less than 10 ms is 10 ms: a server that refuses at
+    /// once is not asked in a busy loop.
     pub fn reconnect_wait(mut self, wait: Duration) -> Self {
         self.config.reconnect_wait = wait;
         self

@@ -1,8 +1,8 @@
 //! TLS.
 //!
 //! Without any of these a server that requires TLS gets it, verified against the platform's
-//! certificates; `require_tls` and every option that only makes sense with TLS refuse a server that
-//! does not offer it.
+//! certificates; `require_tls` and every option that only makes sense with TLS, but for the
+//! dangerous ones, refuse a server that does not offer it.
 
 use std::path::Path;
 
@@ -104,7 +104,8 @@ impl OptionsBuilder {
         self
     }
 
-    /// The oldest version of TLS that is spoken. Default TLS 1.2.
+    /// The oldest version of TLS that is spoken; implies [`require_tls`](Self::require_tls).
+    /// Default TLS 1.2, for a server that has TLS.
     ///
     /// ```
     /// use nats_blocking::{Options, TlsVersion};

@@ -71,9 +71,11 @@ impl Handshake {
 
     /// A server of today says INFO once more right behind its PONG: over TLS, where its addresses
     /// and limits count. So they are known when the connection begins.
-    fn hear_again(&mut self, parser: &mut Parser) -> Result<()> {
+    fn hear_again(&mut self, parser: &mut Parser, mut seen: impl FnMut(&ServerOp)) -> Result<()> {
         while self.upgraded && parser.holds_info() {
-            if let Some(ServerOp::Info(update)) = parser.next()? {
+            let Some(op) = parser.next()? else { break };
+            seen(&op);
+            if let ServerOp::Info(update) = op {
                 self.info.merge(update);
             }
         }
@@ -136,7 +138,7 @@ impl Handshake {
                 (_, ServerOp::Ping) => return Ok(Step::Pong),
                 (_, ServerOp::Pong) => {
                     self.state = State::Ready;
-                    self.hear_again(parser)?;
+                    self.hear_again(parser, &mut seen)?;
                 }
                 (_, op @ ServerOp::Message(_)) => {
                     return Err(out_of_place(&op, "before the login was complete"));

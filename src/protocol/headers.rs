@@ -452,6 +452,9 @@ pub(crate) struct ReadHeaders {
     pub(crate) fault: Option<String>,
 }
 
+/// For how many lines space is taken before they are read.
+const MOST_RESERVED: usize = 256;
+
 /// Reads a received header block, in time linear in its length.
 ///
 /// Lines end with LF, with or without a CR before it. A name is everything up to the first colon,
@@ -469,7 +472,8 @@ pub(crate) fn read(block: &[u8]) -> ReadHeaders {
         Err(why) => read.note(|| why.to_owned()),
     }
     let count = |byte: u8| memchr::memchr_iter(byte, rest).count();
-    read.headers.lines.reserve_exact(count(b'\n').min(count(b':')));
+    // A block of many lines may hold none with a name: it reserves no multiple of itself.
+    read.headers.lines.reserve_exact(count(b'\n').min(count(b':')).min(MOST_RESERVED));
     let mut ended = false;
     let mut number = 1;
     while !rest.is_empty() && !ended {
@@ -484,6 +488,7 @@ pub(crate) fn read(block: &[u8]) -> ReadHeaders {
     }
     // The guess was too large for a block with colons in values, or with line ends behind its end.
     read.headers.lines.shrink_to_fit();
+    read.headers.text.shrink_to_fit();
     if !ended {
         read.note(|| "the header block does not end with a blank line".to_owned());
     } else if rest.iter().any(|byte| !matches!(byte, b'\r' | b'\n')) {

@@ -318,6 +318,9 @@ impl Subscription {
     /// Ends the subscription once `max` messages have arrived, counted from its beginning, also
     /// across reconnects. They stay readable. If so many have arrived, it ends now.
     ///
+    /// A number may be raised until the server has sent as many as were asked for before: then it
+    /// has forgotten the subscription, which goes on with the next reconnect only.
+    ///
     /// # Errors
     ///
     /// [`InvalidOption`](ErrorKind::InvalidOption) if `max` is zero.

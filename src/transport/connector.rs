@@ -111,7 +111,8 @@ pub trait Transport: Send + Sync {
     /// [`shutdown`](Self::shutdown), which is right where nothing that was written can be lost by
     /// it.
     ///
-    /// Called at most once, before `shutdown`, on a thread of its own.
+    /// Called at most once, not after `shutdown`, on a thread of its own; `shutdown` may come while
+    /// it runs.
     fn finish(&self) {
         self.shutdown();
     }

@@ -109,8 +109,9 @@ impl ForeignStream {
         })
     }
 
-    /// Ends it from a thread of its own: whoever wants it to end does not wait for it.
-    fn end(&self, how: fn(&dyn Transport)) {
+    /// Ends it from a thread of its own: whoever wants it to end does not wait for it. False if
+    /// there is no thread.
+    fn end(&self, how: fn(&dyn Transport)) -> bool {
         let transport = Arc::clone(&self.transport);
         let call = move || {
             if let Some(transport) = transport.0.as_deref() {
@@ -118,8 +119,8 @@ impl ForeignStream {
                 guarded(|| how(transport));
             }
         };
-        // Without a thread more, the transport ends when it is dropped.
-        let _ = spawn("nats-shutdown".to_owned(), 0, call);
+        // Without a thread more, the transport ends at the next try, or when it is dropped.
+        spawn("nats-shutdown".to_owned(), 0, call).is_ok()
     }
 }
 
@@ -183,8 +184,8 @@ impl Stream for ForeignStream {
     }
 
     fn shutdown(&self) {
-        if !self.ended.swap(true, Ordering::SeqCst) {
-            self.end(|transport| transport.shutdown());
+        if !self.ended.swap(true, Ordering::SeqCst) && !self.end(|transport| transport.shutdown()) {
+            self.ended.store(false, Ordering::SeqCst);
         }
     }
 

@@ -279,7 +279,12 @@ pub(crate) fn urls(input: &[u8]) {
     let (number, _) = number_first(input);
     let middle = (number as usize % (text.len() + 1)..).find(|at| text.is_char_boundary(*at));
     let (user, host) = text.split_at(middle.unwrap_or(0));
-    for text in [format!("{user}:{SECRET}@{host}"), format!("nats://{SECRET}{user}@{host}")] {
+    for text in [
+        format!("{user}:{SECRET}@{host}"),
+        format!("nats://{SECRET}{user}@{host}"),
+        format!("wss://{SECRET}{user}@{host}"),
+        format!("ws://{user}:{SECRET}@{host}"),
+    ] {
         let shown = match read_urls(&text) {
             // A comma ends a server: what stands before it is the name of one, as far as it goes.
             Ok(_) if user.contains(',') => continue,

@@ -243,11 +243,12 @@ fn a_connector_that_fails_panics_or_does_not_return_fails_the_attempt_and_hinder
         assert_eq!(error.kind(), ErrorKind::UserPanic, "{error}");
 
         let (entered, calls) = (gate.clone(), Arc::new(AtomicUsize::new(0)));
-        let counted = Arc::clone(&calls);
-        let stuck = by(move |server: &ServerAddress, deadline| {
+        let (counted, ended) = (Arc::clone(&calls), Gate::new());
+        let end = ended.clone();
+        let stuck = by(move |_: &ServerAddress, _| {
             counted.fetch_add(1, Ordering::SeqCst);
             entered.wait(LONG);
-            tcp(server, deadline)
+            Ok(Box::new(Late(end.clone())) as Box<dyn Transport>)
         });
         let connection = options(&url)
             .connector(stuck)
@@ -265,7 +266,26 @@ fn a_connector_that_fails_panics_or_does_not_return_fails_the_attempt_and_hinder
         assert!(begun.elapsed() < LIMIT / 2, "{:?}", begun.elapsed());
         assert_eq!(calls.load(Ordering::SeqCst), 1, "one call at a time");
         gate.open();
+        assert!(ended.wait(LIMIT), "what it makes later is closed, though the handle is kept");
+        drop(connection);
     });
+}
+
+/// A transport that nobody uses; it opens a gate when it is ended.
+struct Late(Gate);
+
+impl Transport for Late {
+    fn read(&self, _: &mut [u8], _: Option<Instant>) -> io::Result<usize> {
+        Ok(0)
+    }
+
+    fn write(&self, bytes: &[u8], _: Instant) -> io::Result<usize> {
+        Ok(bytes.len())
+    }
+
+    fn shutdown(&self) {
+        self.0.open();
+    }
 }
 
 /// How a transport breaks the rules, after so many reads.

@@ -3,10 +3,10 @@
 
 use std::time::{Duration, Instant};
 
-use nats_blocking::testing::{Recorder, Server};
+use nats_blocking::testing::{Happening, Recorder, Server};
 use nats_blocking::{
-    Connection, ConnectionEventKind as Kind, ConnectionStatus, ErrorKind, OptionsBuilder,
-    ReconnectBuffer,
+    Connection, ConnectionEventKind as Kind, ConnectionStatus, Consumer, ConsumerStatus, ErrorKind,
+    OptionsBuilder, ReconnectBuffer,
 };
 
 use crate::embedded::{LONG, quick, recorded};
@@ -165,5 +165,72 @@ fn a_lame_duck_is_left_as_soon_as_another_server_is_known() {
         assert_eq!(connection.connected_url(), Some(second.url()));
         connection.close();
         recorder.check().unwrap();
+    });
+}
+
+#[test]
+fn a_close_writes_all_that_was_kept_back_though_the_server_has_confirmed() {
+    within(ALL, "close", || {
+        // A machine that stands still may take longer than a server is stayed with for replies.
+        let stayed = (0..20).any(|_| close_in_time(4_000));
+        assert!(stayed, "the server was left before the close each time");
+    });
+}
+
+/// Closes while a server is stayed with for a reply that does not come; false if it was left before
+/// that.
+fn close_in_time(messages: usize) -> bool {
+    let leaving = Leaving::begin(ALL, |options| options.close_timeout(LONG * 2));
+    let connection = &leaving.connection;
+    leaving.first.pause_pongs(false);
+    // Its own messages come back, and so wake the reader all the time.
+    let echo = connection.subscribe("kept").unwrap();
+    let silent = connection.subscribe("unanswered").unwrap();
+    let _reply = connection.send_request("unanswered", "").unwrap();
+    silent.next_timeout(LONG).unwrap();
+    leaving.announce_end();
+    for _ in 0..messages {
+        connection.publish("kept", [b'x'; 1_024]).unwrap();
+    }
+    connection.close();
+    leaving.recorder.check().unwrap();
+    let lost = |happening: &Happening| {
+        happening.event_kind().is_some_and(|kind| matches!(kind, Kind::Disconnected { .. }))
+    };
+    if leaving.recorder.count(lost) > 0 {
+        return false;
+    }
+    drop(echo);
+    assert_eq!(connection.statistics().discarded(), 0);
+    true
+}
+
+#[test]
+fn a_subscription_that_drains_while_its_server_is_left_gets_what_that_sends() {
+    within(ALL, "drained", || {
+        let leaving = Leaving::begin(PATIENCE, |options| options);
+        leaving.first.pause_pongs(false);
+        let other = nats_blocking::connect(leaving.first.url()).unwrap();
+        leaving.first.pause_pongs(true);
+        let subscription = leaving.connection.subscribe("news").unwrap();
+        let received = leaving.first.received();
+        // Behind the subscription: no flush is confirmed any more.
+        leaving.connection.publish("sign", "").unwrap();
+        assert!(poll(LONG, || (leaving.first.received() > received).then_some(())).is_some());
+        leaving.announce_end();
+        std::thread::scope(|scope| {
+            let drain = scope.spawn(|| subscription.drain(LONG));
+            let begun = || (subscription.status() != ConsumerStatus::Active).then_some(());
+            assert!(poll(LONG, begun).is_some());
+            other.publish("news", "late").unwrap();
+            assert!(
+                poll(LONG, || (leaving.first.received() > received + 1).then_some(())).is_some()
+            );
+            drain.join().unwrap().unwrap();
+        });
+        assert_eq!(subscription.next_timeout(LONG).unwrap().payload(), b"late");
+        assert!(subscription.next_timeout(LONG).unwrap_err().is_closed());
+        leaving.connection.close();
+        leaving.recorder.check().unwrap();
     });
 }

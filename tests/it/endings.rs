@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use nats_blocking::testing::{Recorder, Server};
 use nats_blocking::{
-    Connection, ConnectionEventKind, ConnectionStatus, Consumer, ErrorKind, Options, OutboxPolicy,
+    Connection, ConnectionEventKind, ConnectionStatus, Consumer, ConsumerStatus, ErrorKind,
+    Options, OutboxPolicy,
 };
 
 use crate::support::wait::{Gate, Signal, poll};
@@ -137,4 +138,62 @@ fn what_waits_when_the_time_to_drain_is_over_is_handled_without_its_dispatcher()
     gate.open();
     let all = handled.wait(LIMIT, |count| (*count == 5).then_some(()));
     assert!(all.is_some(), "{} of 5 were handled", handled.read(|count| *count));
+}
+
+#[test]
+fn a_dispatcher_that_is_dropped_while_another_one_drains_still_handles_what_it_has() {
+    within(LIMIT * 3, "two dispatchers", || {
+        let (_server, _recorder, connection) = connected();
+        let (slow, quick) = (Gate::new(), Gate::new());
+        let handled = Arc::new(Signal::new(0));
+        let dispatchers: Vec<_> = [&slow, &quick]
+            .into_iter()
+            .zip(["a", "b"])
+            .map(|(gate, subject)| {
+                let (gate, counter) = (gate.clone(), Arc::clone(&handled));
+                let handler = move |_: &Connection, _| {
+                    assert!(gate.wait(LIMIT));
+                    counter.change(|count| *count += 1);
+                };
+                let dispatcher = connection.dispatcher(handler).unwrap();
+                dispatcher.subscribe(subject).unwrap();
+                dispatcher
+            })
+            .collect();
+        for _ in 0..5 {
+            connection.publish("a", "").unwrap();
+            connection.publish("b", "").unwrap();
+        }
+        connection.flush().unwrap();
+        let drain = connection.start_drain(LIMIT).unwrap();
+        assert!(poll(LIMIT, || (connection.subscription_count() == 0).then_some(())).is_some());
+        // Whichever is waited for first, the other one has not been.
+        drop(dispatchers);
+        slow.open();
+        quick.open();
+        drain.wait(LIMIT).unwrap();
+        assert_eq!(handled.read(|count| *count), 10);
+    });
+}
+
+#[test]
+fn what_is_subscribed_beside_the_drain_of_its_dispatcher_ends_with_it() {
+    within(LIMIT * 3, "subscribed beside a drain", || {
+        let (server, _recorder, connection) = connected();
+        let dispatcher = Arc::new(connection.dispatcher(|_, _| ()).unwrap());
+        let sid = dispatcher.subscribe("first").unwrap();
+        let view = dispatcher.subscription(sid).unwrap();
+        connection.flush().unwrap();
+        server.go_silent(true);
+        let draining = Arc::clone(&dispatcher);
+        let drain = std::thread::Builder::new().spawn(move || draining.drain(LIMIT)).unwrap();
+        let begun = || (view.status() == ConsumerStatus::Draining).then_some(());
+        assert!(poll(LIMIT, begun).is_some());
+        let _ = dispatcher.subscribe("second");
+        server.go_silent(false);
+        drain.join().unwrap().unwrap();
+        drop(dispatcher);
+        assert!(poll(LIMIT, || (connection.subscription_count() == 0).then_some(())).is_some());
+        connection.close();
+    });
 }

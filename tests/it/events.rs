@@ -2,7 +2,7 @@
 //!
 //! How a program listens is in `listeners`; here a `Recorder` does.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use nats_blocking::testing::{Happening, Recorder, Server};
 use nats_blocking::{ConnectionEventKind as Kind, ConnectionStatus, ErrorKind};
@@ -302,4 +302,18 @@ fn a_drain_is_told_and_ends_with_closed() {
     scene.connection.drain(LONG).unwrap();
     assert_eq!(scene.end(), ["Connected", "Draining", "Closed"]);
     assert!(matches!(scene.event("Closed", 1), Kind::Closed { cause: None }));
+}
+
+#[test]
+fn every_thread_that_waits_for_events_hears_of_the_end() {
+    let scene = Scene::new();
+    let events = scene.connection.events();
+    let begun = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| while !events.is_finished() && events.next_timeout(MINUTE).is_some() {});
+        }
+        scene.connection.close();
+    });
+    assert!(begun.elapsed() < LONG, "{:?}", begun.elapsed());
 }

@@ -202,8 +202,11 @@ fn a_flood_of_errors_and_infos_is_told_within_bounds() {
         let listener = ports::listen();
         let url = listener.local_addr().unwrap().to_string();
         let server = serve(listener, |stream| {
-            let block = "-ERR 'Invalid Subject'\r\nINFO {}\r\n".repeat(1_000);
-            for _ in 0..300 {
+            let lists =
+                ["a:1", "a:2"].map(|one| format!("INFO {{\"connect_urls\":[\"{one}\"]}}\r\n"));
+            let block = format!("-ERR 'Invalid Subject'\r\nINFO {{}}\r\n{}", lists.concat());
+            let block = block.repeat(1_000);
+            for _ in 0..100 {
                 stream.write_all(block.as_bytes()).unwrap();
             }
         });

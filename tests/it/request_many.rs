@@ -1,9 +1,12 @@
 //! One request, many replies.
 
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use nats_blocking::testing::Server;
 use nats_blocking::{Connection, Dispatcher, Gather, Message};
+
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// A server, and a connection that answers `who` with "1", "2", "3" and an empty message.
 fn answered() -> (Server, Connection, Dispatcher) {
@@ -72,4 +75,36 @@ fn a_message_is_gathered_for_with_its_headers_and_not_with_its_own_reply_subject
     assert!(replies.next().is_none());
     connection.flush().expect("a round trip");
     assert!(stranger.try_next().expect("open").is_none());
+}
+
+#[test]
+fn replies_without_end_end_with_the_time() {
+    let (server, connection, _dispatcher) = answered();
+    let talker = nats_blocking::connect(server.url()).expect("a connection");
+    let questions = talker.subscribe("talk").expect("subscribed");
+    talker.flush().expect("a flush");
+    let (stop, begun) = (AtomicBool::new(false), Instant::now());
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let question = questions.next_timeout(LIMIT).expect("a question");
+            while !stop.load(Ordering::SeqCst) && begun.elapsed() < LIMIT {
+                talker.respond(&question, "and").expect("room");
+                talker.flush().expect("a flush");
+            }
+        });
+        let gather = Gather::for_at_most(Duration::from_millis(200));
+        let replies = connection.request_many("talk", "", gather).expect("sent");
+        let mut count = 0;
+        for reply in replies {
+            reply.expect("a reply");
+            count += 1;
+            // Slower than they come.
+            for _ in 0..3 {
+                connection.rtt().expect("a round trip");
+            }
+        }
+        assert!(count > 0);
+        stop.store(true, Ordering::SeqCst);
+    });
+    assert!(begun.elapsed() < LIMIT, "{:?}", begun.elapsed());
 }

@@ -437,6 +437,14 @@ fn bad_urls() {
         format!("h1,nats://{user}:canarypass,x@host:port,h3"),
         format!("nats://{user}:{}@host:99999", percent("canary")),
         "nats://user:canarypass".to_owned(),
+        format!("ws://{user}:12?{password}@host"),
+        format!("wss://{token}?x@host"),
+        format!("ws://{user}:1\\{password}@host"),
+        format!("wss://{user}:1#{password}@host"),
+        format!("wss://host/x?{token},{password}"),
+        format!("https://host/?token={token}"),
+        format!("nats://host/?token={token}"),
+        format!("tls://host/{token}"),
     ] {
         let builder = Options::builder().server(&url);
         show_debug(&builder);

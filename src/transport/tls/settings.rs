@@ -45,9 +45,11 @@ impl TlsSettings {
     /// Whether this build has TLS.
     pub(crate) const BUILT: bool = true;
 
-    /// Whether an option asks for TLS, or makes sense with it only.
+    /// Whether an option asks for TLS, or makes sense with it only. Those that ask for less than
+    /// there is by default ask for nothing.
     pub(crate) fn wanted(&self) -> bool {
-        self.require || self.first || !self.roots.is_empty() || self.identity.is_some()
+        let asked = self.require || self.first || self.min_version.is_some();
+        asked || !self.roots.is_empty() || self.identity.is_some()
     }
 
     /// Whether the handshake comes before INFO.

@@ -82,6 +82,7 @@ fn a_server_without_tls_is_refused_where_tls_is_wanted() {
             quick(server.url()).require_tls(),
             trusting(&authority, &server.url()),
             quick(server.url()).tls_first(),
+            quick(server.url()).min_tls_version(TlsVersion::V1_2),
             // One URL asks for all.
             quick([server.url(), "tls://127.0.0.1:1".to_owned()]).no_randomize(),
         ] {
