@@ -138,8 +138,8 @@ fn opened_and_closed() {
             started.elapsed()
         })
         .collect();
-    // close has waited for the threads: the counts are back at once.
-    assert_eq!(Snapshot::take().beyond(&before), Vec::<String>::new());
+    // `close` has waited for the threads; the system lists them for a moment longer.
+    wait_back_to(&before, Duration::from_secs(5));
     times.sort_unstable();
     println!("open and close: median {:.2?}, worst {:.2?}", times[100], times[199]);
     for _ in 0..20 {

@@ -35,11 +35,11 @@ fn replies_end_at_a_number_a_silence_a_last_message_or_the_time() {
     let (_server, connection, _dispatcher) = answered();
     let long = || Gather::for_at_most(Duration::from_secs(30));
     assert_eq!(texts(&connection, long().count(2)), ["1", "2"]);
-    let silence = Duration::from_millis(50);
+    let silence = Duration::from_millis(500);
     assert_eq!(texts(&connection, long().silence(silence)), ["1", "2", "3", ""]);
     let is_empty = |message: &Message| message.payload().is_empty();
     assert_eq!(texts(&connection, long().until(is_empty)), ["1", "2", "3"]);
-    let short = Gather::for_at_most(Duration::from_millis(200));
+    let short = Gather::for_at_most(Duration::from_secs(1));
     assert_eq!(texts(&connection, short), ["1", "2", "3", ""]);
     assert!(connection.request_many("who", "", long().count(0)).is_err());
 }

@@ -221,11 +221,14 @@ impl Greeting {
             }
             if self.ended.load(Ordering::SeqCst) {
                 self.refused.lock().unwrap().push(Instant::now());
-            } else if greet(&stream).is_some() {
-                let mut kept = self.kept.lock().unwrap();
-                // Otherwise one that came just before would stay.
-                if !self.ended.load(Ordering::SeqCst) {
-                    kept.push(stream);
+            } else if let Ok(other) = stream.try_clone() {
+                // Before the client can know that it is connected; one that came just before the
+                // end would stay otherwise.
+                self.kept.lock().unwrap().push(other);
+                let greeted = greet(&stream).is_some();
+                if !greeted || self.ended.load(Ordering::SeqCst) {
+                    let _ = stream.shutdown(Shutdown::Both);
+                    self.kept.lock().unwrap().pop();
                 }
             }
         }

@@ -61,6 +61,8 @@ pub(crate) fn drained(tier: Tier) -> String {
         });
         connection.drain(LIMIT).unwrap();
         publisher.join().unwrap();
+        // A proxy counts what it has written: it is done once no link is open.
+        poll(LIMIT, || (proxy.open_links() == 0).then_some(())).expect("the end of all links");
         let received = proxy.count(Way::ToClient, Op::Msg);
         assert_eq!(handled.load(Ordering::SeqCst), received, "handled and received differ");
         let closed = recorder.count(|happening| {

@@ -66,6 +66,10 @@ fn live(tier: Tier) -> String {
         assert!(options(&nobody).connect().is_err());
     }));
     let one = connect(&url);
+    // A thread has its name only once it runs, and threads are counted by their names.
+    one.flush_timeout(LIMIT).unwrap();
+    one.barrier(LIMIT).unwrap();
+    poll(LIMIT, || (Snapshot::take().threads_named("nats-") >= 3).then_some(())).unwrap();
     rows.push(measure("reconnected", 1_000 * scale, |_| {
         let known = one.statistics().reconnects();
         one.force_reconnect().unwrap();

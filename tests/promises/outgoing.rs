@@ -16,6 +16,7 @@ use crate::support::nats_server::NatsServer;
 use crate::support::proxy::{Proxy, Way};
 use crate::support::scripted::{ScriptedServer, Step};
 use crate::support::seed::Seed;
+use crate::support::wait::poll;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -275,6 +276,8 @@ pub(crate) fn whole_frames(_: Tier) -> String {
     });
     connection.flush_timeout(LIMIT).unwrap();
     connection.close();
+    // A proxy counts what it has written.
+    poll(LIMIT, || (proxy.open_links() == 0).then_some(())).expect("the end of all links");
     assert_eq!(proxy.broken(Way::ToServer), Vec::<String>::new());
     assert_eq!(*wrong.lock().unwrap(), Vec::<String>::new());
     assert_eq!(*next.lock().unwrap(), [EACH; THREADS as usize]);

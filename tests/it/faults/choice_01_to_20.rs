@@ -364,6 +364,7 @@ fn choice_16_a_half_written_frame_is_dropped_and_never_resumed() {
         let second = [Step::handshake(), vec![Step::AnswerPings(Gate::new())]].concat();
         let server = ScriptedServer::start(vec![first, second], Afterwards::Refuse);
         let client = Client::connect(&server.url());
+        server.connection(0, LONG).wait_reading_stopped(LONG);
         // Far more than the kernel takes: the server sees the beginning of one of these.
         let large = vec![b'x'; 1_000_000];
         for _ in 0..7 {

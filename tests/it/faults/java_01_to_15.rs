@@ -218,6 +218,7 @@ fn java_fault_08_close_writes_what_is_queued_or_counts_it() {
         script.push(Step::StopReading(Gate::new()));
         let deaf = ScriptedServer::once(script);
         let writer = Client::with(&deaf.url(), |options| options.close_timeout(2 * SHORT));
+        deaf.connection(0, LONG).wait_reading_stopped(LONG);
         for _ in 0..100 {
             writer.publish("last", vec![b'x'; 64 * 1024]).unwrap();
         }

@@ -202,7 +202,7 @@ fn a_rolling_restart_is_one_loss_for_each_client_of_a_restarted_node() {
 #[test]
 fn no_request_fails_while_each_node_leaves_in_turn() {
     within(Duration::from_secs(300), "leaving", || {
-        let config = Config::new().lame_duck(Duration::from_secs(30), Duration::from_millis(500));
+        let config = Config::new().lame_duck(Duration::from_secs(30), Duration::from_secs(3));
         let mut cluster = Cluster::start_with(3, &config);
         for leaving in 0..3 {
             let elsewhere = (leaving + 1) % 3;

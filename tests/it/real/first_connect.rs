@@ -94,7 +94,7 @@ fn when_the_limit_is_over_connect_fails_with_all_causes_and_leaves_no_thread() {
         let urls = ports.map(local);
         let options = quick(urls.clone())
             .name("limit-over")
-            .retry_on_failed_connect(RetryConnect::Within(Duration::from_millis(300)));
+            .retry_on_failed_connect(RetryConnect::Within(Duration::from_secs(2)));
         let name = std::sync::Arc::new(std::sync::Mutex::new(String::new()));
         let seen = name.clone();
         let options = options.on_reconnecting(move |_, _| {
@@ -103,7 +103,7 @@ fn when_the_limit_is_over_connect_fails_with_all_causes_and_leaves_no_thread() {
         let begun = Instant::now();
         let (outcome, recorder) = Client::try_connect(options);
         let error = outcome.err().expect("nobody listens");
-        assert!(begun.elapsed() >= Duration::from_millis(300));
+        assert!(begun.elapsed() >= Duration::from_secs(2));
         assert_eq!(error.kind(), ErrorKind::Connect);
         let mut servers: Vec<_> = error.attempts().iter().map(|a| a.server().to_owned()).collect();
         servers.sort();
@@ -123,7 +123,9 @@ fn when_the_limit_is_over_connect_fails_with_all_causes_and_leaves_no_thread() {
         let name = name.lock().unwrap().clone();
         let threads = name.split("callback").next().unwrap().to_owned();
         assert!(threads.starts_with("nats-"), "{threads}");
-        assert_eq!(Snapshot::take().threads_named(&threads), 0);
+        // The system lists a thread for a moment after its end.
+        let gone = || (Snapshot::take().threads_named(&threads) == 0).then_some(());
+        assert!(poll(LIMIT, gone).is_some());
     });
 }
 
@@ -231,7 +233,9 @@ fn when_no_server_is_left_every_waiting_call_ends_with_the_cause() {
 fn a_name_that_does_not_resolve_is_tried_again_until_the_pool_is_another() {
     within(ALL, "name", || {
         let server = NatsServer::start_plain();
-        let client = Client::connect(background("nats://nobody.invalid:4222"));
+        // A resolver that does not answer costs this much.
+        let options = background("nats://nobody.invalid:4222");
+        let client = Client::connect(options.connect_timeout(Duration::from_secs(1)));
         let failed = client.wait(reconnect_failed);
         let Kind::ReconnectFailed { cause, attempt: 1 } = failed.kind() else { panic!("{failed}") };
         assert!(matches!(cause.kind(), ErrorKind::Dns | ErrorKind::Timeout), "{cause}");

@@ -15,7 +15,6 @@
 //! | `lame_duck` | it leaves, and the client leaves it first |
 //! | `own_close` | it is left by the program itself |
 //! | `tls`, `tls_refused` | it speaks TLS, with a good certificate or a bad one |
-//! | `old_server` | it is older than the pinned one |
 //! | `statistics` | whatever moves a counter |
 //! | `watching` | nothing special, while a read listener and a trace look on |
 //!
@@ -29,7 +28,6 @@ mod first_connect;
 mod lame_duck;
 mod limits;
 mod odd;
-mod old_server;
 mod own_close;
 mod permissions;
 mod restart;

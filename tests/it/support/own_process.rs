@@ -3,6 +3,8 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::fs;
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -53,17 +55,29 @@ fn with<T>(
     for name in inherited.filter(ours).filter(|name| name != "NATS_SERVER") {
         command.env_remove(name);
     }
+    // To a file: nobody reads a pipe while it runs.
+    let said = output_of(test);
     let mut child = command
         .envs(variables)
         .args([test, "--exact", "--nocapture", "--test-threads", "1"])
         .env(MARK, test)
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
+        .stdout(fs::File::create(&said).unwrap())
         .spawn()
         .unwrap();
     let status = ended_within(&mut child, limit);
+    let text = fs::read_to_string(&said).unwrap_or_default();
+    let _ = fs::remove_file(&said);
     let status = status.unwrap_or_else(|| panic!("{test} is not done after {limit:?}"));
     assert!(status.success(), "{test} failed in its own process; what it said stands above");
+    // A name that is none of a test runs nothing, which is no failure.
+    assert!(text.contains("test result: ok. 1 passed"), "{test} is no test: {text}");
+}
+
+/// Where what that test says is kept while it runs.
+fn output_of(test: &str) -> PathBuf {
+    let name = format!("{}-{}", test.replace("::", "-"), std::process::id());
+    PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name)
 }
 
 /// Waits for the end of a process. One that takes longer is ended, and its status none.

@@ -242,6 +242,12 @@ impl ScriptedConnection {
         self.link.record.read(|record| record.received.clone())
     }
 
+    /// Waits until the script has stopped reading: what comes from then on stays in the kernel.
+    pub(crate) fn wait_reading_stopped(&self, limit: Duration) {
+        let stopped = self.link.record.wait(limit, |record| record.reading_stopped.then_some(()));
+        assert!(stopped.is_some(), "the script reads after {limit:?}");
+    }
+
     /// The control lines of the client so far, without payloads and line ends.
     pub(crate) fn lines(&self) -> Vec<String> {
         self.link.record.read(|record| record.lines.clone())
@@ -780,8 +786,7 @@ mod tests {
         let mut client = connect(&server);
         say(&mut client, "GO\r\n");
         let seen = server.connection(0, LIMIT);
-        let stopped = seen.link.record.wait(LIMIT, |record| record.reading_stopped.then_some(()));
-        assert!(stopped.is_some());
+        seen.wait_reading_stopped(LIMIT);
         client.get_ref().set_write_timeout(Some(Duration::from_millis(100))).unwrap();
         let mut given = 0;
         let full = loop {

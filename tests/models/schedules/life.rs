@@ -71,20 +71,20 @@ fn flushed_beside_a_loss() {
             connection.publish("a", name).expect("open");
             let flushed = connection.flush_timeout(LONG);
             let there = server.state().payloads("a").iter().any(|payload| payload == name);
-            match flushed {
-                Ok(()) => {
-                    let counts = connection.statistics();
-                    assert!(there || counts.torn() > 0, "flushed, and not there; {counts}");
-                }
-                Err(error) => assert!(error.is_disconnected(), "{error}"),
+            if let Err(error) = &flushed {
+                assert!(error.is_disconnected(), "{error}");
             }
-            vec![name.to_owned()]
+            (vec![name.to_owned()], flushed.is_ok() && !there)
         })
     });
-    let accepted = flushers.map(|flusher| flusher.join().unwrap());
+    let told = flushers.map(|flusher| flusher.join().unwrap());
     cutter.join().unwrap();
     scene.close();
-    scene.assert_written("a", &accepted);
+    // A message of which the server has a part counts as torn; its flush follows on the next link.
+    let missing = told.iter().filter(|(_, missing)| *missing).count() as u64;
+    let counts = scene.connection.statistics();
+    assert!(missing <= counts.torn(), "{missing} flushed, and not there; {counts}");
+    scene.assert_written("a", &told.map(|(accepted, _)| accepted));
 }
 
 /// Subscriptions come and go while the connection does: each is announced once on each connection,
