@@ -149,6 +149,16 @@ impl Login {
         self.1.connect_sent();
     }
 
+    /// Whether something was read behind the operations.
+    pub fn holds_more(&self) -> bool {
+        !self.0.is_empty()
+    }
+
+    /// TLS begins behind INFO.
+    pub fn upgrade(&mut self) -> Result<(), Fault> {
+        self.1.upgrade(&mut self.0).map_err(|error| error.to_string())
+    }
+
     /// What the server has said about itself.
     pub fn info(&self) -> &ServerInfo {
         self.1.info()

@@ -33,7 +33,10 @@ impl OptionsBuilder {
             let text = read_file(&path)?;
             let seed = text.reveal().trim();
             // A malformed file is told also where nothing is to be signed.
-            UserKey::from_seed(seed).map_err(|why| bad_file(&path, &format!("the seed: {why}")))?;
+            UserKey::from_seed(seed).map_err(|why| {
+                let before = text.reveal().split(seed).next().unwrap_or_default();
+                bad_file(&path, &format!("line {}: the seed: {why}", line_behind(before)))
+            })?;
             signed(challenge, |_| Ok(Login::from_nkey_seed(seed, challenge)?))
         }))
     }
@@ -79,20 +82,30 @@ impl OptionsBuilder {
 }
 
 fn read_file(path: &Path) -> Result<Secret, Error> {
-    let mut text = String::new();
-    let read = |text: &mut String| {
-        File::open(path)?.take(LARGEST_FILE.saturating_add(1)).read_to_string(text)
+    let mut bytes = Vec::new();
+    let read = |bytes: &mut Vec<u8>| {
+        File::open(path)?.take(LARGEST_FILE.saturating_add(1)).read_to_end(bytes)
     };
-    match read(&mut text) {
+    match read(&mut bytes) {
         Ok(length) if length as u64 > LARGEST_FILE => {
             Err(bad_file(path, &format!("it is larger than {LARGEST_FILE} bytes")))
         }
-        Ok(_) => Ok(Secret::new(text)),
+        Ok(_) => String::from_utf8(bytes).map(Secret::new).map_err(|error| {
+            let good = error.utf8_error().valid_up_to();
+            let before = error.as_bytes().get(..good).unwrap_or_default();
+            let line = line_behind(&String::from_utf8_lossy(before));
+            bad_file(path, &format!("line {line}: it holds a byte that is no UTF-8"))
+        }),
         Err(error) => {
             let text = format!("'{}' cannot be read: {error}", path.display());
             Err(Error::with_source(ErrorKind::Credentials, text, error))
         }
     }
+}
+
+/// The number of the line that begins, or goes on, behind this text.
+fn line_behind(text: &str) -> usize {
+    text.matches('\n').count() + 1
 }
 
 fn bad_file(path: &Path, why: &str) -> Error {

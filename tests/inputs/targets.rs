@@ -203,7 +203,7 @@ fn expected_end(bytes: &[u8]) -> End {
 pub(crate) fn login(input: &[u8]) {
     let (number, bytes) = number_first(input);
     let mut login = Login::new();
-    let (mut sent, mut steps) = (false, 0);
+    let (mut sent, mut steps, mut over_tls) = (false, 0, false);
     let mut end = End::Waits;
     for piece in Pieces::new(bytes, number) {
         login.push(piece);
@@ -216,6 +216,15 @@ pub(crate) fn login(input: &[u8]) {
                     assert!(!sent, "CONNECT is asked for twice");
                     if number % 3 == 0 {
                         assert_eq!(login.advance(), Ok((LoginStep::Info, 0)));
+                    }
+                    if number % 5 == 1 {
+                        let (more, upgraded) = (login.holds_more(), login.upgrade());
+                        assert_eq!(upgraded.is_err(), more, "{upgraded:?}");
+                        if more {
+                            return;
+                        }
+                        assert!(login.info().connect_urls().is_empty(), "said in clear");
+                        over_tls = true;
                     }
                     login.connect_sent();
                     sent = true;
@@ -235,7 +244,10 @@ pub(crate) fn login(input: &[u8]) {
             }
         }
     }
-    assert_eq!(end, expected_end(bytes));
+    let expected = expected_end(bytes);
+    // Over TLS the INFO behind the PONG belongs to the login, and may be broken.
+    let broken_behind = over_tls && expected == End::Ready && end == End::Fails;
+    assert!(end == expected || broken_behind, "{end:?}, expected {expected:?}");
 }
 
 /// What is accepted names a user; an error shows no part that may be secret.

@@ -123,8 +123,9 @@ impl Text {
         format!("{name}: the certificate that begins in line {} cannot be read", block.line)
     }
 
-    /// The key as the library takes it: one block of PKCS#8 and nothing before it.
-    pub(super) fn private_key(&self) -> Told<Vec<u8>> {
+    /// The key as the library takes it, one block of PKCS#8 and nothing before it, and the line in
+    /// which it begins.
+    pub(super) fn private_key(&self) -> Told<(usize, Vec<u8>)> {
         let name = &self.name;
         let found = blocks(&self.bytes).map_err(|why| format!("{name}: {why}"))?;
         let Some(block) = found.iter().find(|block| block.label.ends_with("PRIVATE KEY")) else {
@@ -132,7 +133,7 @@ impl Text {
         };
         let line = block.line;
         let other = match block.label {
-            "PRIVATE KEY" => return Ok(block.text.to_vec()),
+            "PRIVATE KEY" => return Ok((line, block.text.to_vec())),
             "ENCRYPTED PRIVATE KEY" => "encrypted",
             "RSA PRIVATE KEY" => "in the form PKCS#1",
             "EC PRIVATE KEY" => "in the form SEC1",
@@ -170,9 +171,12 @@ impl ClientIdentity<Text> {
     fn parse(&self) -> Told<Identity> {
         match self {
             Self::Pem { certificate, key } => {
-                let (chain, block) = (certificate.certificate_chain()?, key.private_key()?);
-                Identity::from_pkcs8(&chain, &block)
-                    .map_err(|_| format!("{}: the private key cannot be read", key.name))
+                let (chain, (line, block)) = (certificate.certificate_chain()?, key.private_key()?);
+                let fault = |_| {
+                    let name = &key.name;
+                    format!("{name}: the private key that begins in line {line} cannot be read")
+                };
+                Identity::from_pkcs8(&chain, &block).map_err(fault)
             }
             Self::Pkcs12 { archive, password } => {
                 let Text { name, bytes } = archive;

@@ -259,10 +259,17 @@ fn a_missing_and_a_malformed_file_are_failed_attempts_that_name_the_path() {
         client.wait_count(3, reconnect_failed);
         file.write(&good.replace(&user.seed(), "SUNOTASEED"));
         failed(&client, "line 6: the seed cannot be used: it has 10 characters");
+        fs::write(&file.0, [good.as_bytes(), b"\xff"].concat()).unwrap();
+        let line = good.lines().count() + 1;
+        failed(&client, &format!("line {line}: it holds a byte that is no UTF-8"));
         file.write(&good);
         client.wait(reconnected);
         client.round_trip("a");
         client.finish();
+        file.write("\n\n  SUNOTASEED\n");
+        let (client, _) = Client::try_connect(realm.options().nkey_file(&file.0));
+        let error = client.err().expect("no seed").to_string();
+        assert!(error.contains("line 3: the seed: it has 10 characters"), "{error}");
     });
 }
 

@@ -281,12 +281,15 @@ fn an_option_that_cannot_be_used_is_named_and_never_shown() {
     let locked = read(&authority.converted_key(&certificate, "-aes128 -passout pass:word"));
     let line = key.lines().nth(1).unwrap().to_owned();
     let broken = key.replace(&line, &format!("{line}!"));
+    // A block that holds no key.
+    let empty = "\n\n-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n";
     let new = Options::builder;
     for (builder, parts) in [
         (new().root_certificates(""), &["root_certificates", "no certificate"][..]),
         (new().root_certificates(good.split("-----END").next().unwrap()), &["line 1", "END"]),
         (new().root_certificates(key.as_str()), &["root_certificates", "no certificate"]),
         (new().client_certificate(good.as_str(), broken), &["the key", "line 2"]),
+        (new().client_certificate(good.as_str(), empty), &["the key", "line 3", "cannot be read"]),
         (new().client_certificate(good.as_str(), good.as_str()), &["the key", "no private key"]),
         (new().client_certificate(good.as_str(), sec1), &["the key", "SEC1", "openssl pkcs8"]),
         (new().client_certificate(good.as_str(), locked), &["encrypted", "openssl pkcs8"]),
