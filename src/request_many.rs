@@ -38,7 +38,7 @@ pub struct Gather {
 }
 
 impl Gather {
-    /// For at most so long, counted from the request.
+    /// For at most so long, counted from the request; what has come by then is still given out.
     pub fn for_at_most(total: Duration) -> Self {
         Self { total, count: None, silence: None, sentinel: None }
     }

@@ -40,7 +40,8 @@ impl OptionsBuilder {
 
     /// Has transports made by the program, in place of TCP connections: through a proxy or a
     /// tunnel, or to a peer in memory. See [`Connector`], which has an example. The other options
-    /// of the socket, its buffer sizes included, mean nothing then.
+    /// of the socket, its buffer sizes included, mean nothing then. The connector lives as long as
+    /// the connection's last handle.
     pub fn connector(mut self, connector: impl Connector + 'static) -> Self {
         self.config.connector = Some(OwnConnector::new(connector));
         self

@@ -34,9 +34,10 @@ impl OptionsBuilder {
     /// included, with the time since the attempt began. The last one set counts.
     ///
     /// It is called on the reader thread, with no lock held; the attempt waits for it, and its
-    /// connect time-out goes on. A panic is caught and counted, and the
-    /// first told to `exception_occurred`. No step shows user information or
-    /// what a CONNECT holds.
+    /// connect time-out goes on. A panic is caught and counted, and the first told to
+    /// `exception_occurred`. No step shows user information or what a CONNECT holds. The closure
+    /// lives as long as the connection's last handle: one that needs a handle holds a
+    /// [`WeakConnection`](crate::WeakConnection).
     ///
     /// ```
     /// # #[cfg(feature = "testing")]
