@@ -138,11 +138,11 @@
 //! anything on the connection that it is lent: `close`, `drain`, `flush` and `request` too. It
 //! never delays reading or writing. The order of events is a grammar, written down at
 //! [`ConnectionEventKind`]. If a listener is more than 1,024 notices behind, errors, changes of the
-//! list of servers and failed attempts to reconnect are left out and counted
-//! ([`ConnectionEvent::skipped`]); all other events are always delivered. Listeners may be added
-//! and removed while the connection runs ([`Connection::add_connection_listener`]); one that is
-//! added hears what happens from then on. [`Closed`](ConnectionEventKind::Closed) is the last call
-//! that any of them gets.
+//! list of servers (these also where they name more than 10,000) and failed attempts to reconnect
+//! are left out and counted ([`ConnectionEvent::skipped`]); all other events are always delivered.
+//! Listeners may be added and removed while the connection runs
+//! ([`Connection::add_connection_listener`]); one that is added hears what happens from then on.
+//! [`Closed`](ConnectionEventKind::Closed) is the last call that any of them gets.
 //!
 //! [`Connection::wait_for_status`] and [`Connection::wait_closed`] wait where no listener is
 //! needed.
@@ -165,8 +165,8 @@
 //! 4. **A request ends exactly once**: with its reply, with `NoResponders`, with the server's
 //!    refusal (`PermissionsViolation`), at its deadline, or at the end of the connection. A loss of
 //!    the connection ends it only if [an option](OptionsBuilder::fail_requests_on_disconnect) says
-//!    so; [`force_reconnect`](Connection::force_reconnect) always does. A late reply never answers
-//!    another request. (E4.)
+//!    so; [`force_reconnect`](Connection::force_reconnect) does where a server is there. A late
+//!    reply never answers another request. (E4.)
 //! 5. **Two copies of a message** reach a subscriber only if two servers each sent one, which can
 //!    happen while the connection moves within a cluster. The client passes on what it received.
 //!    (J1.)

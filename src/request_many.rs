@@ -155,6 +155,9 @@ impl Connection {
     }
 }
 
+/// How long what has been counted may take into the queue: the rest of one read.
+const ON_ITS_WAY: Duration = Duration::from_millis(50);
+
 impl Replies {
     fn receive(&mut self) -> Option<Result<Message>> {
         if self.rest.is_none() && clock::now() >= self.deadline {
@@ -166,9 +169,11 @@ impl Replies {
             Some(rest) => *rest -= 1,
             None => {}
         }
+        // What has come is on its way to the queue, if it is not there yet.
+        let end = self.rest.map_or(self.deadline, |_| clock::after(ON_ITS_WAY));
         let deadline = match self.gather.silence {
-            Some(silence) if self.received > 0 => self.deadline.min(clock::after(silence)),
-            _ => self.deadline,
+            Some(silence) if self.received > 0 => end.min(clock::after(silence)),
+            _ => end,
         };
         let message = match self.subscription.next_deadline(deadline) {
             Ok(message) => message,

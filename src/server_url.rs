@@ -110,7 +110,7 @@ impl ServerUrl {
         }
         // Seen in the text itself: a path such as `/@/..`, which may be the rest of a password,
         // resolves to none.
-        let (_, behind) = split_authority(full);
+        let (_, behind) = split_authority(full, ends_authority(scheme.is_websocket()));
         if scheme.is_websocket() && behind.contains('@') {
             return Err(bad("an @ behind the host may belong to a password: %40 says it does not"));
         }
@@ -283,11 +283,15 @@ fn with(scheme: Scheme, address: &str) -> String {
     format!("{}://{address}", scheme.as_str())
 }
 
-/// What stands between the scheme and the path or query, and these. A backslash ends it too, as it
-/// does for the parser of URLs where the scheme is one of the web.
-fn split_authority(text: &str) -> (&str, &str) {
+/// What ends the authority of a URL: where its scheme is one of the web a backslash does too.
+fn ends_authority(of_web: bool) -> &'static [char] {
+    if of_web { &['/', '?', '#', '\\'] } else { &['/', '?', '#'] }
+}
+
+/// What stands between the scheme and the path or query, and these.
+fn split_authority<'a>(text: &'a str, ends: &[char]) -> (&'a str, &'a str) {
     let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
-    let end = rest.find(['/', '?', '#', '\\']).unwrap_or(rest.len());
+    let end = rest.find(ends).unwrap_or(rest.len());
     rest.split_at_checked(end).unwrap_or((rest, ""))
 }
 
@@ -295,7 +299,8 @@ fn split_authority(text: &str) -> (&str, &str) {
 fn user_info(url: &url::Url, text: &str) -> std::result::Result<Option<UserInfo>, String> {
     let user = decode(url.username()).ok_or("the user name is not UTF-8 once decoded")?;
     // The library does not tell an empty password from none, which makes a token of the user.
-    let (authority, _) = split_authority(text);
+    let of_web = matches!(url.scheme(), "ws" | "wss");
+    let (authority, _) = split_authority(text, ends_authority(of_web));
     let has_empty = authority.rsplit_once('@').is_some_and(|(info, _)| info.ends_with(':'));
     match url.password() {
         None if user.is_empty() => Ok(None),
@@ -350,7 +355,7 @@ fn with_scheme(text: &str) -> String {
 fn redact(text: &str) -> String {
     let shown = redact_user(text);
     // A path or a query may hold a token, also where neither means anything.
-    let (_, behind) = split_authority(&shown);
+    let (_, behind) = split_authority(&shown, ends_authority(true));
     if behind.len() > 1 {
         let head = shown.len() - behind.len();
         return format!("{}/…", shown.get(..head).unwrap_or_default());
@@ -540,6 +545,10 @@ mod tests {
                 }
             }
         }
+        let plain =
+            ServerUrl::parse("nats://joe:pa\\ss@host").expect("a backslash is a letter here");
+        let (user, password) = ("joe".to_owned(), "pa\\ss".to_owned());
+        assert!(plain.user_info() == Some(&UserInfo::UserPassword { user, password }));
         for text in ["https://host/?token=hunter2", "nats://host?hunter2", "tls://host/hunter2"] {
             let error = ServerUrl::parse(text).expect_err(text);
             assert!(!format!("{error:?} {error}").contains("hunter2"), "{error}");

@@ -127,9 +127,9 @@ impl Connection {
     }
 
     /// Leaves the present server for another one, or for itself if there is no other. While the
-    /// connection is down it cuts the wait for the next attempt short. Requests under way end with
-    /// [`Disconnected`](crate::ErrorKind::Disconnected); those made afterwards go to the next
-    /// server.
+    /// connection is down it cuts the wait for the next attempt short. Requests under way at the
+    /// server that is left end with [`Disconnected`](crate::ErrorKind::Disconnected); those made
+    /// afterwards go to the next server.
     ///
     /// Returns at once; [`wait_for_status`](Self::wait_for_status) waits for the outcome. Where
     /// reconnecting is switched off it closes the connection.

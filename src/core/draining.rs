@@ -133,11 +133,16 @@ impl Core {
         }
         // The connection may have come back meanwhile.
         self.kick(Urgency::Idle);
-        if !self.wait_told(deadline)? {
-            return Ok(());
+        while self.wait_told(deadline)? {
+            match self.flush_present(deadline) {
+                // A server that is lost meanwhile has forgotten them.
+                Some(Err(error)) if error.is_disconnected() => return Ok(()),
+                Some(outcome) => return outcome,
+                // It is being left since it was looked at, or is gone.
+                None => {}
+            }
         }
-        let outcome = self.unsubscribe_and_flush(all, deadline);
-        outcome.or_else(|error| if error.is_disconnected() { Ok(()) } else { Err(error) })
+        Ok(())
     }
 
     /// Whether there is a server that can confirm. One that is being left, or is lost and not yet

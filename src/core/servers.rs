@@ -126,10 +126,13 @@ impl Pool {
         // A program that has asked for TLS once does not lose it by naming servers without it.
         self.wants_tls |= urls.iter().any(ServerUrl::is_tls);
         let mut servers = configured(urls);
-        let mut known_before = 0;
+        // Each attempt puts its server last.
+        let count = if self.hold_first { 0 } else { self.in_pass };
+        let untried = self.servers.len().saturating_sub(count);
+        let tried: Vec<ServerUrl> =
+            self.servers.iter().skip(untried).map(|server| server.url.clone()).collect();
         for server in &mut servers {
             let Some(known) = self.find(&server.url) else { continue };
-            known_before += 1;
             server.failed_attempts = known.failed_attempts;
             server.last_error.clone_from(&known.last_error);
             if known.url.user_info() == server.url.user_info() {
@@ -138,16 +141,24 @@ impl Pool {
         }
         // What is learned through the server in use inherits who the program is there from now on.
         if let Some(current) = &mut self.current {
-            if let Some(same) = servers.iter().find(|server| server.url.same_address(current)) {
-                current.be_user_of(&same.url);
+            let same = servers.iter().find(|server| server.url.same_address(current));
+            // One that was discovered is as good as any, where the program is the same to all.
+            let any = servers.first().filter(|first| {
+                servers.iter().all(|server| server.url.user_info() == first.url.user_info())
+            });
+            if let Some(server) = same.or(any) {
+                current.be_user_of(&server.url);
             }
         }
         self.servers = servers;
-        // A pass goes on, for those that were there: its wait is not left out for naming them anew.
-        if !self.hold_first {
-            self.in_pass = self.in_pass.min(known_before);
-        }
         self.shuffle(random);
+        // A pass goes on, for those that were tried in it: they come last, and its wait is not left
+        // out for naming them anew.
+        let is_tried = |server: &Server| tried.iter().any(|url| url.same_address(&server.url));
+        self.servers.sort_by_key(is_tried);
+        if !self.hold_first {
+            self.in_pass = self.servers.iter().filter(|server| is_tried(server)).count();
+        }
     }
 
     fn shuffle(&mut self, random: Random<'_>) {
@@ -655,13 +666,18 @@ mod tests {
     fn naming_the_same_servers_again_leaves_no_wait_out() {
         let list = || ServerUrl::parse_list("a,b").expect("a list");
         let mut pool = pool("a,b", None);
-        let mut pauses = Vec::new();
+        let (mut pauses, mut hosts) = (Vec::new(), String::new());
         for _ in 0..5 {
-            pauses.extend(attempt(&mut pool).map(|(pause, _)| pause));
+            let (pause, next) = attempt(&mut pool).expect("a server");
+            pauses.push(pause);
+            hosts.push_str(next.url.host());
             pool.replace(list(), &mut || 0);
         }
         use Pause::{Jitter, Pass};
         assert_eq!(pauses, [Pause::None, Jitter, Pass(1), Jitter, Pass(2)]);
+        assert_eq!(hosts, "ababa", "and gives each its turn");
+        pool.replace(ServerUrl::parse_list("b").expect("a list"), &mut || 0);
+        assert_eq!(pool.pause(), Some(Jitter), "it has not been tried in this pass");
         pool.begin_outage(Some(1), &mut || 0);
         pool.replace(list(), &mut || 0);
         assert_eq!(pool.pause(), Some(Pass(1)), "held all the same");

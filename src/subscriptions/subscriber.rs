@@ -100,9 +100,10 @@ pub(crate) enum Admission {
 /// One subscription.
 ///
 /// In this order: what each message changes stands in two places, one for each side, with what
-/// seldom changes between them. So neither side waits for a cache line that the other writes, and
-/// no line is filled up with nothing: there may be many. The count of references is in front; it
-/// changes with each run of messages of a dispatcher, as what the reader counts does.
+/// seldom changes between them. So within one subscription neither side waits for a cache line that
+/// the other writes, and no line is filled up with nothing: there may be many. The count of
+/// references is in front; it changes with each run of messages of a dispatcher, as what the reader
+/// counts does.
 #[repr(C)]
 pub(crate) struct Subscriber {
     arrived: Arrived,

@@ -111,8 +111,7 @@ pub trait Transport: Send + Sync {
     /// [`shutdown`](Self::shutdown), which is right where nothing that was written can be lost by
     /// it.
     ///
-    /// Called at most once, not after `shutdown`, on a thread of its own; `shutdown` may come while
-    /// it runs.
+    /// Called at most once, on a thread of its own; `shutdown` may come beside it, and even before.
     fn finish(&self) {
         self.shutdown();
     }
