@@ -94,15 +94,19 @@ pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 
-pub(crate) struct Operator(Key);
+/// The key of an operator and its JWT, which is made once: the time in it is of that moment, and a
+/// server that is to reload takes no other operator.
+pub(crate) struct Operator(Key, String);
 
 impl Operator {
     pub(crate) fn new() -> Self {
-        Self(Key::new(OPERATOR))
+        let key = Key::new(OPERATOR);
+        let jwt = key.jwt("operator", &key, None, &json!({"type": "operator", "version": 2}));
+        Self(key, jwt)
     }
 
     pub(crate) fn jwt(&self) -> String {
-        self.0.jwt("operator", &self.0, None, &json!({"type": "operator", "version": 2}))
+        self.1.clone()
     }
 }
 
