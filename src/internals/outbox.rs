@@ -36,8 +36,14 @@ impl FlushWait {
 impl Outbox {
     /// At most so many bytes wait.
     pub fn new(limit: usize, policy: OutboxPolicy) -> Self {
+        Self::with_high_water(limit, limit, policy)
+    }
+
+    /// From `high_water` bytes on publishers let the writer catch up.
+    pub fn with_high_water(limit: usize, high_water: usize, policy: OutboxPolicy) -> Self {
         let reconnect_buffer = ReconnectBuffer::Bytes(limit);
-        let config = OutboxConfig { limit, policy, reconnect_buffer, control_line: 4096 };
+        let control_line = 4096;
+        let config = OutboxConfig { limit, high_water, policy, reconnect_buffer, control_line };
         Self(outbox::Outbox::new(config))
     }
 

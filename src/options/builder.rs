@@ -14,7 +14,7 @@ use crate::connection::Connection;
 use crate::core::{Config, Deciders, PoolPolicy, Watch};
 use crate::error::Result;
 use crate::listener::{LoggingErrorListener, Sink, error_sink};
-use crate::outbox::{OutboxConfig, OutboxPolicy, ReconnectBuffer};
+use crate::outbox::{HIGH_WATER, OutboxConfig, OutboxPolicy, ReconnectBuffer};
 use crate::protocol::Limits;
 use crate::server_list::{self, ServerList};
 use crate::server_url::ServerUrl;
@@ -91,6 +91,7 @@ impl Default for OptionsBuilder {
             write_timeout: Duration::from_secs(60),
             outbox: OutboxConfig {
                 limit: 8 * 1024 * 1024,
+                high_water: HIGH_WATER,
                 policy: OutboxPolicy::Block(Duration::from_secs(2)),
                 reconnect_buffer: ReconnectBuffer::Bytes(8 * 1024 * 1024),
                 control_line: 4096,

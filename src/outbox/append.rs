@@ -33,9 +33,15 @@ pub(crate) struct Outgoing<'a> {
 
 enum Room {
     Yes,
+    /// There is room, but the writer is behind: at most so long until it is not.
+    Behind(Duration),
     Drop,
     Wait(Duration),
 }
+
+/// What a publisher gives a writer that is behind. A server on the same machine or network takes
+/// the high water within it; from a slower one a burst must not wait.
+pub(super) const BRIEFLY: Duration = Duration::from_millis(10);
 
 /// The most bytes that the urgent lane holds: a server that pings faster than we can write must not
 /// fill our memory.
@@ -58,7 +64,8 @@ impl Outbox {
         self.check_line_length(len.line)?;
         let mut state = self.state.lock();
         state.admits(headers.is_some(), len.announced)?;
-        let fits = state.bytes == 0 || state.bytes.saturating_add(len.frame) <= self.config.limit;
+        let fits =
+            state.bytes == 0 || state.bytes.saturating_add(len.frame) <= self.config.high_water;
         let at_once = state.phase == Phase::Up && fits;
         if !at_once && !self.make_room(&mut state, len, headers.is_some(), may_wait)? {
             return Ok(Accepted::Dropped);
@@ -87,27 +94,39 @@ impl Outbox {
         with_headers: bool,
         may_wait: bool,
     ) -> Result<bool> {
-        let mut deadline = None;
+        let (mut briefly, mut deadline) = (None, None);
         loop {
-            match self.room_for(state, len.frame)? {
+            let until = match self.room_for(state, len.frame)? {
                 Room::Yes => return Ok(true),
+                Room::Behind(patience) => {
+                    let until = *briefly.get_or_insert_with(|| clock::after(patience));
+                    if !may_wait {
+                        return Ok(true);
+                    }
+                    if clock::now() >= until {
+                        state.overrun = true;
+                        return Ok(true);
+                    }
+                    until
+                }
                 Room::Drop => {
                     state.discarded += 1;
                     return Ok(false);
                 }
                 Room::Wait(patience) => {
-                    let now = clock::now();
                     let until = *deadline.get_or_insert_with(|| clock::after(patience));
-                    if !may_wait || now >= until {
+                    if !may_wait || clock::now() >= until {
                         return Err(self.full());
                     }
-                    state.waiting += 1;
-                    // Room comes from what is written: whoever appended last may not have begun.
-                    self.wake_flusher(state);
-                    self.room.wait_until(state, Some(until));
-                    state.waiting -= 1;
+                    state.overrun = true;
+                    until
                 }
-            }
+            };
+            state.waiting += 1;
+            // Room comes from what is written: whoever appended last may not have begun.
+            self.wake_flusher(state);
+            self.room.wait_until(state, Some(until));
+            state.waiting -= 1;
             // Meanwhile the connection may have ended, or another server may accept less.
             state.admits(with_headers, len.announced)?;
         }
@@ -138,7 +157,11 @@ impl Outbox {
     fn room_for(&self, state: &State, length: usize) -> Result<Room> {
         if state.phase == Phase::Up {
             if state.bytes == 0 || state.bytes.saturating_add(length) <= self.config.limit {
-                return Ok(Room::Yes);
+                let behind = state.bytes >= self.config.high_water && !state.overrun;
+                return Ok(match self.config.policy {
+                    OutboxPolicy::Block(patience) if behind => Room::Behind(patience.min(BRIEFLY)),
+                    _ => Room::Yes,
+                });
             }
             return match self.config.policy {
                 OutboxPolicy::Block(patience) => Ok(Room::Wait(patience)),

@@ -40,5 +40,5 @@ mod turn;
 
 pub(crate) use append::{Accepted, Outgoing};
 pub(crate) use pongs::Pong;
-pub(crate) use state::{Batch, Outbox, OutboxConfig, ServerLimits, Urgency};
+pub(crate) use state::{Batch, HIGH_WATER, Outbox, OutboxConfig, ServerLimits, Urgency};
 pub use state::{OutboxPolicy, ReconnectBuffer};

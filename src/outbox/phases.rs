@@ -169,9 +169,11 @@ mod tests {
     use std::net::SocketAddr;
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-    use super::super::append::{Accepted, Outgoing};
+    use super::super::append::{Accepted, BRIEFLY, Outgoing};
     use super::super::pongs::Pong;
-    use super::super::state::{Batch, OutboxConfig, OutboxPolicy, ReconnectBuffer, Urgency};
+    use super::super::state::{
+        Batch, HIGH_WATER, OutboxConfig, OutboxPolicy, ReconnectBuffer, Urgency,
+    };
     use super::*;
     use crate::error::ErrorKind;
     use crate::outcome::Outcome;
@@ -244,7 +246,9 @@ mod tests {
 
     fn outbox(limit: usize, policy: OutboxPolicy) -> Outbox {
         let reconnect_buffer = ReconnectBuffer::Bytes(64);
-        Outbox::new(OutboxConfig { limit, policy, reconnect_buffer, control_line: 4096 })
+        let high_water = HIGH_WATER;
+        let control_line = 4096;
+        Outbox::new(OutboxConfig { limit, high_water, policy, reconnect_buffer, control_line })
     }
 
     fn up(outbox: &Outbox, epoch: u64, stream: &Arc<Slot>) {
@@ -254,9 +258,17 @@ mod tests {
     }
 
     fn publish(outbox: &Outbox, payload: &str) -> crate::error::Result<Accepted> {
+        publish_from(outbox, payload, false)
+    }
+
+    fn publish_from(
+        outbox: &Outbox,
+        payload: &str,
+        may_wait: bool,
+    ) -> crate::error::Result<Accepted> {
         let outgoing =
             Outgoing { subject: "a", reply: None, headers: None, payload: payload.as_bytes() };
-        outbox.publish(outgoing, Urgency::Idle, false)
+        outbox.publish(outgoing, Urgency::Idle, may_wait)
     }
 
     /// What the flusher does, without its waits: writes until nothing is left or a write fails.
@@ -644,6 +656,55 @@ mod tests {
     }
 
     #[test]
+    fn a_publisher_that_is_ahead_lets_the_writer_catch_up_and_does_not_where_it_cannot() {
+        let outbox = outbox(8 << 20, OutboxPolicy::Block(Duration::from_secs(60)));
+        let payload = "x".repeat(1000);
+        // Nobody writes: one publisher waits, briefly, and the others go on up to the limit.
+        up(&outbox, 1, &Slot::new([]));
+        let start = Instant::now();
+        for _ in 0..8000 {
+            publish_from(&outbox, &payload, true).expect("room");
+        }
+        assert!(start.elapsed() >= BRIEFLY && start.elapsed() < Duration::from_secs(60));
+        assert!(outbox.state.lock().overrun);
+        flush(&outbox);
+        assert!(!outbox.state.lock().overrun, "the writer has caught up");
+        // Where somebody writes, no more waits than the writer finds in the caches.
+        let (mut most, mut overrun) = (0, false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| write_batches(&outbox));
+            for _ in 0..20_000 {
+                publish_from(&outbox, &payload, true).expect("room");
+                most = most.max(outbox.pending().1);
+                overrun |= outbox.state.lock().overrun;
+            }
+            outbox.close();
+            outbox.wait_written(Instant::now() + Duration::from_secs(60));
+            outbox.finish();
+        });
+        assert!(overrun || most <= HIGH_WATER + 1100, "{most} bytes");
+        assert_eq!(outbox.pending(), (0, 0));
+    }
+
+    #[test]
+    fn whoever_may_not_wait_and_policies_that_do_not_use_the_outbox_whole() {
+        for (policy, may_wait) in [
+            (OutboxPolicy::Block(Duration::from_secs(60)), false),
+            (OutboxPolicy::Block(Duration::ZERO), true),
+            (OutboxPolicy::Error, true),
+            (OutboxPolicy::DropNewest, true),
+        ] {
+            let outbox = outbox(4 << 20, policy);
+            up(&outbox, 1, &Slot::new([]));
+            let payload = "x".repeat(1000);
+            let one = || publish_from(&outbox, &payload, may_wait);
+            while matches!(one(), Ok(Accepted::Queued | Accepted::Idle)) {}
+            let (_, bytes) = outbox.pending();
+            assert!(bytes > (4 << 20) - 1100, "{policy:?}: {bytes} bytes");
+        }
+    }
+
+    #[test]
     fn that_a_publisher_could_not_write_is_forgotten_with_the_connection() {
         let outbox = outbox(1 << 20, OutboxPolicy::Error);
         up(&outbox, 1, &Slot::new([Ok(0)]));
@@ -812,6 +873,7 @@ mod tests {
     fn whoever_writes_and_whenever_connections_end_each_publisher_keeps_its_order() {
         let outbox = Outbox::new(OutboxConfig {
             limit: 1 << 18,
+            high_water: 1 << 17,
             policy: OutboxPolicy::Block(Duration::from_secs(10)),
             reconnect_buffer: ReconnectBuffer::Bytes(1 << 18),
             control_line: 4096,

@@ -13,8 +13,9 @@ use crate::transport::Stream;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum OutboxPolicy {
-    /// Wait so long for room, then fail with [`ErrorKind::OutboxFull`]. The default, with 2 s. Code
-    /// that runs on a thread of the connection (a handler or listener) gets the error at once.
+    /// Wait so long for room, then fail with [`ErrorKind::OutboxFull`]. The default, with 2 s. A
+    /// publisher that is 512 KiB ahead of the writer lets it catch up, for at most 10 ms. Code that
+    /// runs on a thread of the connection (a handler or listener) gets the error at once.
     Block(Duration),
     /// Fail with [`ErrorKind::OutboxFull`] at once.
     Error,
@@ -36,6 +37,8 @@ pub enum ReconnectBuffer {
 #[derive(Debug, Clone)]
 pub(crate) struct OutboxConfig {
     pub(crate) limit: usize,
+    /// From so many bytes on a publisher that may wait lets the writer catch up, briefly.
+    pub(crate) high_water: usize,
     pub(crate) policy: OutboxPolicy,
     pub(crate) reconnect_buffer: ReconnectBuffer,
     pub(crate) control_line: usize,
@@ -136,6 +139,9 @@ pub(super) struct State {
     /// The stream did not take all that a caller wrote last, and the flusher, which can wait for
     /// it, has not written everything since.
     pub(super) balked: bool,
+    /// A publisher has waited in vain for the writer to catch up: until it has, the outbox is used
+    /// up to its limit.
+    pub(super) overrun: bool,
     pub(super) last_write: Option<Instant>,
     /// Publishers waiting for room.
     pub(super) waiting: usize,
@@ -189,6 +195,11 @@ impl Batch {
 /// a PONG may have to wait.
 pub(super) const BATCH_MOST: usize = GROUP_MOST;
 
+/// Beyond this, what a publisher brings has left the caches before it is written. Measured with
+/// messages of 1 and 8 KiB to a server on the same machine: a fifth more of them a second than with
+/// 8 MiB waiting, for three quarters of the processor time. 256 KiB and 2 MiB are worse.
+pub(crate) const HIGH_WATER: usize = 512 * 1024;
+
 impl Outbox {
     pub(crate) fn new(config: OutboxConfig) -> Self {
         let state = State {
@@ -207,6 +218,7 @@ impl Outbox {
             flusher_woken: false,
             broken: false,
             balked: false,
+            overrun: false,
             last_write: None,
             waiting: 0,
             bytes: 0,
@@ -217,7 +229,7 @@ impl Outbox {
             discarded: 0,
         };
         Self {
-            config,
+            config: OutboxConfig { high_water: config.high_water.min(config.limit), ..config },
             state: Mutex::new(Rank::Outbox, state),
             room: Condvar::new(),
             work: Condvar::new(),

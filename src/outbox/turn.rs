@@ -187,10 +187,12 @@ impl Outbox {
             batch.urgent.append(&mut state.urgent);
             state.urgent = batch.urgent;
         }
+        let low_water = self.config.high_water / 2;
+        state.overrun &= state.bytes > low_water;
         // Not for each batch: a publisher that is woken for room for a few messages sleeps again at
         // once, and each time costs two switches of threads.
-        let room = self.config.limit.saturating_sub(state.bytes);
-        if state.waiting > 0 && bytes > 0 && (room >= self.config.limit / 8 || state.bytes == 0) {
+        let most = if state.overrun { self.config.limit / 8 * 7 } else { low_water };
+        if state.waiting > 0 && bytes > 0 && state.bytes <= most {
             self.room.notify_all();
         }
         // Only whoever ends or closes the connection waits here.

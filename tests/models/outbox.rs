@@ -19,6 +19,8 @@ pub(crate) const MODELS: &[Model] = &[
     ("outbox: lost without patience", lost_without_patience),
     ("outbox: waiting for room", waiting_for_room),
     ("outbox: waiting for room, timed", waiting_for_room_timed),
+    ("outbox: a writer that is behind", writer_behind),
+    ("outbox: a writer that is behind, timed", writer_behind_timed),
     ("outbox: finished while publishing", finished_while_publishing),
     ("outbox: finished without patience", finished_without_patience),
 ];
@@ -57,16 +59,16 @@ fn only(text: &str, of: &str) -> String {
 
 /// Each message once, those of one publisher in order; and the end of the close waits for no time.
 pub(crate) fn two_publishers() {
-    publish_and_close(1 << 20, OutboxPolicy::Error, &Wire::new());
+    publish_and_close(Outbox::new(1 << 20, OutboxPolicy::Error), &Wire::new());
 }
 
 /// The same where the first write of a caller does not fit.
 fn cut_short() {
-    publish_and_close(1 << 20, OutboxPolicy::Error, &Wire::with_room(4));
+    publish_and_close(Outbox::new(1 << 20, OutboxPolicy::Error), &Wire::with_room(4));
 }
 
-fn publish_and_close(limit: usize, policy: OutboxPolicy, wire: &Arc<Wire>) {
-    let outbox = Arc::new(Outbox::new(limit, policy));
+fn publish_and_close(outbox: Outbox, wire: &Arc<Wire>) {
+    let outbox = Arc::new(outbox);
     outbox.begin(1, &wire.pipe());
     let flusher = flusher(&outbox);
     let first = publisher(&outbox, &["1", "2"]);
@@ -146,12 +148,29 @@ fn lose(times: usize) -> (String, u64) {
 
 /// The outbox holds one message: the others wait for room, and are woken by the writes.
 fn waiting_for_room() {
-    publish_and_close(12, OutboxPolicy::Block(SECOND), &Wire::new());
+    publish_and_close(Outbox::new(12, OutboxPolicy::Block(SECOND)), &Wire::new());
+}
+
+/// There is room, but the publishers let the writer catch up, whose writes wake them.
+fn writer_behind() {
+    let outbox = Outbox::with_high_water(1 << 20, 12, OutboxPolicy::Block(SECOND));
+    publish_and_close(outbox, &Wire::new());
+}
+
+/// What a publisher gives the writer may be over at any moment: its message is taken all the same.
+fn writer_behind_timed() {
+    let outbox = Outbox::with_high_water(1 << 20, 12, OutboxPolicy::Block(SECOND));
+    assert_eq!(publish_while_time_passes(outbox), "12");
 }
 
 /// The patience of a publisher may be over at any moment: its message is written, or refused.
 fn waiting_for_room_timed() {
-    let outbox = Arc::new(Outbox::new(12, OutboxPolicy::Block(SECOND)));
+    publish_while_time_passes(Outbox::new(12, OutboxPolicy::Block(SECOND)));
+}
+
+/// Returns what was accepted, all of which is written.
+fn publish_while_time_passes(outbox: Outbox) -> String {
+    let outbox = Arc::new(outbox);
     let wire = Wire::new();
     outbox.begin(1, &wire.pipe());
     let flusher = flusher(&outbox);
@@ -178,6 +197,7 @@ fn waiting_for_room_timed() {
     assert_eq!(payloads(&wire.text()), accepted);
     outbox.finish();
     flusher.join().unwrap();
+    accepted
 }
 
 /// The end at any moment: a message is refused, written, or counted as given up.
