@@ -34,7 +34,7 @@ impl Connection {
     /// [`ReconnectBufferFull`](crate::ErrorKind::ReconnectBufferFull) while not,
     /// [`Draining`](crate::ErrorKind::Draining), [`Closed`](crate::ErrorKind::Closed).
     pub fn publish(&self, subject: impl AsRef<str>, payload: impl AsRef<[u8]>) -> Result<()> {
-        self.publish_parts(subject.as_ref(), None, None, payload.as_ref())
+        self.core().publish_plain(subject.as_ref(), payload.as_ref())
     }
 
     /// Publishes a message with a reply subject; otherwise like [`publish`](Self::publish).

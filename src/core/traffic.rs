@@ -25,6 +25,18 @@ use crate::sync::Arc;
 impl Core {
     /// Publishes a message.
     pub(crate) fn publish(&self, outgoing: Outgoing<'_>, urgency: Urgency) -> Result<()> {
+        self.publish_any(outgoing, urgency)
+    }
+
+    /// Publishes a message without reply subject and headers, as most are: what is not there costs
+    /// nothing.
+    pub(crate) fn publish_plain(&self, subject: &str, payload: &[u8]) -> Result<()> {
+        let outgoing = Outgoing { subject, reply: None, headers: None, payload };
+        self.publish_any(outgoing, Urgency::Idle)
+    }
+
+    #[inline(always)]
+    fn publish_any(&self, outgoing: Outgoing<'_>, urgency: Urgency) -> Result<()> {
         self.check_subject(outgoing.subject)?;
         if let Some(reply) = outgoing.reply {
             check_reply(reply)?;
@@ -32,7 +44,7 @@ impl Core {
                 check_strict_reply(reply)?;
             }
         }
-        match self.outbox.publish(outgoing, urgency, !self.on_own_thread())? {
+        match self.outbox.publish(outgoing, urgency, || !self.on_own_thread())? {
             Accepted::Queued => {}
             Accepted::Idle => self.kick(urgency),
             Accepted::Dropped => self.discarded(outgoing),
@@ -194,7 +206,7 @@ impl Core {
     /// Publishes a request whose reply subject is listened to. One that is dropped for a full
     /// outbox is a failure: nobody would answer. The subject has been checked.
     pub(crate) fn ask(&self, outgoing: Outgoing<'_>, urgency: Urgency) -> Result<()> {
-        match self.outbox.publish(outgoing, urgency, !self.on_own_thread())? {
+        match self.outbox.publish(outgoing, urgency, || !self.on_own_thread())? {
             accepted @ (Accepted::Queued | Accepted::Idle) => {
                 self.counters.requests.add(1);
                 if accepted == Accepted::Idle {

@@ -245,8 +245,8 @@ pub fn read_creds(text: &str) -> Result<String, Fault> {
 
 /// A PUB or HPUB, unchecked.
 pub fn publish_frame(subject: &str, headers: Option<&Headers>, payload: &[u8]) -> Vec<u8> {
-    let mut out = Vec::new();
     let len = publish_len(subject, None, headers, payload.len());
+    let mut out = vec![0; len.frame];
     encode_publish(&mut out, len, subject, None, headers, payload);
     out
 }

@@ -58,7 +58,7 @@ impl Outbox {
     pub fn publish(&self, payload: &str) -> Result<()> {
         let payload = payload.as_bytes();
         let outgoing = Outgoing { subject: "a", reply: None, headers: None, payload };
-        if self.0.publish(outgoing, Urgency::Idle, true)? == Accepted::Idle {
+        if self.0.publish(outgoing, Urgency::Idle, || true)? == Accepted::Idle {
             self.write(self.0.kick(Urgency::Idle), Urgency::Idle);
         }
         Ok(())

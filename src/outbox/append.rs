@@ -56,25 +56,23 @@ impl Outbox {
         &self,
         outgoing: Outgoing<'_>,
         urgency: Urgency,
-        may_wait: bool,
+        may_wait: impl FnOnce() -> bool,
     ) -> Result<Accepted> {
         let Outgoing { subject, reply, payload, .. } = outgoing;
         let headers = outgoing.headers.filter(|headers| !headers.is_empty());
         let len = publish_len(subject, reply, headers, payload.len());
         self.check_line_length(len.line)?;
         let mut state = self.state.lock();
-        state.admits(headers.is_some(), len.announced)?;
-        let fits =
-            state.bytes == 0 || state.bytes.saturating_add(len.frame) <= self.config.high_water;
-        let at_once = state.phase == Phase::Up && fits;
-        if !at_once && !self.make_room(&mut state, len, headers.is_some(), may_wait)? {
+        let with_headers = headers.is_some();
+        let easy = state.bytes.saturating_add(len.frame) <= self.config.high_water;
+        let at_once =
+            easy && state.phase == Phase::Up && state.accepts(with_headers, len.announced);
+        if !at_once && !self.make_room(&mut state, len, with_headers, may_wait())? {
             return Ok(Accepted::Dropped);
         }
-        let leaving = state.phase == Phase::Leaving;
+        let leaving = !at_once && state.phase == Phase::Leaving;
         let queue = if leaving { &mut state.later } else { &mut state.pending };
-        let before = queue.end().len();
-        encode_publish(queue.end(), len, subject, reply, headers, payload);
-        debug_assert_eq!(queue.end().len() - before, len.frame, "computed wrongly");
+        encode_publish(queue.place(len.frame), len, subject, reply, headers, payload);
         queue.appended(Kind::Data, len.frame);
         state.bytes += len.frame;
         state.messages += 1;
@@ -85,7 +83,8 @@ impl Outbox {
         Ok(if state.is_attended(urgency) { Accepted::Queued } else { Accepted::Idle })
     }
 
-    /// Waits for room if the policy says so; false if the message is to be dropped.
+    /// Whether a message may be queued, and waits for room if the policy says so; false if it is to
+    /// be dropped.
     #[cold]
     fn make_room(
         &self,
@@ -96,6 +95,8 @@ impl Outbox {
     ) -> Result<bool> {
         let (mut briefly, mut deadline) = (None, None);
         loop {
+            // Between two waits the connection may end, or another server may accept less.
+            state.admits(with_headers, len.announced)?;
             let until = match self.room_for(state, len.frame)? {
                 Room::Yes => return Ok(true),
                 Room::Behind(patience) => {
@@ -127,8 +128,6 @@ impl Outbox {
             self.wake_flusher(state);
             self.room.wait_until(state, Some(until));
             state.waiting -= 1;
-            // Meanwhile the connection may have ended, or another server may accept less.
-            state.admits(with_headers, len.announced)?;
         }
     }
 
@@ -191,8 +190,7 @@ impl Outbox {
     pub(crate) fn control(&self, frame: &[u8]) {
         let mut state = self.state.lock();
         if matches!(state.phase, Phase::Opening | Phase::Up) {
-            let append = |bytes: &mut Vec<u8>| bytes.extend_from_slice(frame);
-            state.pending.push(Kind::Control, frame.len(), append);
+            state.pending.push(Kind::Control, frame);
             state.bytes += frame.len();
         }
     }
@@ -209,7 +207,7 @@ impl Outbox {
                 return Err(Error::new(ErrorKind::Disconnected, "the connection is down"));
             }
         }
-        state.pending.push(Kind::Ping, PING.len(), |bytes| bytes.extend_from_slice(PING));
+        state.pending.push(Kind::Ping, PING);
         state.bytes += PING.len();
         let messages = state.out_messages;
         state.pongs.queue(pong, messages);

@@ -1,17 +1,21 @@
 //! A buffer of whole frames that remembers where groups of them end and of what kind they are.
 //!
 //! ```text
-//!  bytes:  [ written | torn frame | frame | frame | … ]
-//!                    ▲        ▲
-//!               frame_start  head: what was given to the kernel
+//!  bytes:  [ written | torn frame | frame | frame | … | room for more ]
+//!                    ▲        ▲                        ▲
+//!               frame_start  head: what was given     end
+//!                            to the kernel
 //! ```
 //!
 //! Messages that follow each other are one group of at most 64 KiB, so that a message costs no
 //! entry of its own; where one message ends is read from its bytes, and only where a group was
 //! written in part. Every other frame is a group.
 //!
-//! Invariants: `frame_start ≤ head`; the lengths of the groups from `first` on add up to the bytes
-//! from `frame_start` on; after `settle`, `head` is inside the first unfinished frame; `cut_end` is
+//! Frames are written into places that are there already: a buffer that grows with each part of a
+//! frame costs a check for each.
+//!
+//! Invariants: `frame_start ≤ head ≤ end ≤ bytes.len()`; the lengths of the groups from `first` on add up to the bytes
+//! from `frame_start` to `end`; after `settle`, `head` is inside the first unfinished frame; `cut_end` is
 //! the end of a group, or `head` where nothing is cut; what was cut gets no frames any more.
 
 use crate::protocol::publish_frame_len;
@@ -55,6 +59,7 @@ pub(super) const GROUP_MOST: usize = 64 * 1024;
 #[derive(Debug, Default)]
 pub(super) struct Frames {
     bytes: Vec<u8>,
+    end: usize,
     head: usize,
     frame_start: usize,
     groups: Vec<Group>,
@@ -74,24 +79,31 @@ impl Frames {
         Self::default()
     }
 
-    /// Appends a frame of exactly `length` bytes, written by `encode`.
-    pub(super) fn push(&mut self, kind: Kind, length: usize, encode: impl FnOnce(&mut Vec<u8>)) {
-        let before = self.bytes.len();
-        encode(&mut self.bytes);
-        debug_assert_eq!(self.bytes.len() - before, length, "the length was computed wrongly");
-        self.appended(kind, length);
+    /// Appends a frame.
+    pub(super) fn push(&mut self, kind: Kind, frame: &[u8]) {
+        self.place(frame.len()).copy_from_slice(frame);
+        self.appended(kind, frame.len());
     }
 
-    /// Where a frame is appended; `appended` follows.
-    // Not a closure as above: what that borrows would go through memory, for each message.
+    /// The place of the next frame, of exactly that length; `appended` follows.
     #[inline(always)]
-    pub(super) fn end(&mut self) -> &mut Vec<u8> {
-        &mut self.bytes
+    pub(super) fn place(&mut self, length: usize) -> &mut [u8] {
+        let end = self.end.saturating_add(length);
+        if end > self.bytes.len() {
+            self.grow(end);
+        }
+        self.bytes.get_mut(self.end..end).unwrap_or_default()
     }
 
-    /// Takes in a frame of exactly `length` bytes, which was appended to `end`.
+    #[cold]
+    fn grow(&mut self, least: usize) {
+        self.bytes.resize(least.saturating_add(least / 2), 0);
+    }
+
+    /// Takes in the frame that was written into its place.
     #[inline(always)]
     pub(super) fn appended(&mut self, kind: Kind, length: usize) {
+        self.end += length;
         match self.groups.last_mut() {
             Some(last)
                 if kind == Kind::Data
@@ -147,7 +159,7 @@ impl Frames {
 
     /// So many bytes more were given to the kernel.
     pub(super) fn advance(&mut self, count: usize) {
-        self.head = (self.head + count).min(self.bytes.len());
+        self.head = (self.head + count).min(self.end);
         while let Some(group) = self.groups.get(self.first) {
             let end = self.frame_start + group.bytes;
             if end > self.head {
@@ -165,7 +177,8 @@ impl Frames {
     pub(super) fn settle(&mut self) {
         let Some(group) = self.groups.get_mut(self.first) else { return };
         while self.head > self.frame_start {
-            let length = group.first(self.bytes.get(self.frame_start..).unwrap_or_default());
+            let length =
+                group.first(self.bytes.get(self.frame_start..self.end).unwrap_or_default());
             if length == 0 || length >= group.bytes || self.frame_start + length > self.head {
                 return;
             }
@@ -197,7 +210,6 @@ impl Frames {
         if groups.capacity() > KEEP / 1024 {
             groups = Vec::new();
         }
-        bytes.clear();
         groups.clear();
         *self = Self { bytes, groups, ..Self::default() };
     }
@@ -213,7 +225,7 @@ impl Frames {
         self.settle();
         let mut torn = self.is_torn();
         let mut torn_message = false;
-        let mut rest = self.bytes.get(self.frame_start..).unwrap_or_default();
+        let mut rest = self.bytes.get(self.frame_start..self.end).unwrap_or_default();
         for group in self.groups.get(self.first..).unwrap_or_default() {
             let mut group = *group;
             while group.bytes > 0 {
@@ -225,7 +237,7 @@ impl Frames {
                 if std::mem::take(&mut torn) {
                     torn_message = group.kind == Kind::Data;
                 } else if wanted(group.kind, frame) {
-                    kept.push(group.kind, frame.len(), |bytes| bytes.extend_from_slice(frame));
+                    kept.push(group.kind, frame);
                 }
             }
         }
@@ -249,7 +261,7 @@ mod tests {
     fn frames(list: &[(Kind, &str)]) -> Frames {
         let mut frames = Frames::new();
         for (kind, text) in list {
-            frames.push(*kind, text.len(), |bytes| bytes.extend_from_slice(text.as_bytes()));
+            frames.push(*kind, text.as_bytes());
         }
         frames
     }
@@ -286,7 +298,7 @@ mod tests {
         }
         assert_eq!(frames.take_written(), (all, 3));
         for _ in 0..GROUP_MOST {
-            frames.push(Kind::Data, A.len(), |bytes| bytes.extend_from_slice(A.as_bytes()));
+            frames.push(Kind::Data, A.as_bytes());
         }
         assert_eq!(frames.cut(GROUP_MOST), (GROUP_MOST / A.len() * A.len(), 0));
     }
@@ -314,7 +326,7 @@ mod tests {
             let mut kept = Frames::new();
             assert_eq!(frames.drain(&mut kept, |_, _| true), end < at, "{at}");
             let rest = list[whole..].iter().skip(usize::from(end < at)).copied();
-            assert_eq!(kept.bytes, rest.collect::<String>().as_bytes(), "{at}");
+            assert_eq!(kept.bytes[..kept.end], *rest.collect::<String>().as_bytes(), "{at}");
         }
     }
 

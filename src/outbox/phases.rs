@@ -49,11 +49,10 @@ impl Outbox {
     /// false, and does nothing, if the connection is not up.
     pub(crate) fn leave(&self, pong: Pong) -> bool {
         let mut state = self.state.lock();
-        let ping = |bytes: &mut Vec<u8>| bytes.extend_from_slice(PING);
         if state.phase != Phase::Up {
             return false;
         }
-        state.pending.push(Kind::Ping, PING.len(), ping);
+        state.pending.push(Kind::Ping, PING);
         state.bytes += PING.len();
         let messages = state.out_messages;
         state.pongs.queue(pong, messages);
@@ -268,7 +267,7 @@ mod tests {
     ) -> crate::error::Result<Accepted> {
         let outgoing =
             Outgoing { subject: "a", reply: None, headers: None, payload: payload.as_bytes() };
-        outbox.publish(outgoing, Urgency::Idle, may_wait)
+        outbox.publish(outgoing, Urgency::Idle, || may_wait)
     }
 
     /// What the flusher does, without its waits: writes until nothing is left or a write fails.
@@ -491,7 +490,7 @@ mod tests {
         headers.append("a", "b").expect("a header");
         let outgoing =
             Outgoing { subject: "a", reply: None, headers: Some(&headers), payload: b"" };
-        outbox.publish(outgoing, Urgency::Idle, false).expect("room");
+        outbox.publish(outgoing, Urgency::Idle, || false).expect("room");
         publish(&outbox, "plain").expect("room");
         outbox.open();
         let stream = Slot::new([]);
@@ -821,7 +820,7 @@ mod tests {
                 payload: payload.as_bytes(),
             };
             let urgency = if number % 7 == 0 { Urgency::Now } else { Urgency::Idle };
-            match outbox.publish(outgoing, urgency, true) {
+            match outbox.publish(outgoing, urgency, || true) {
                 Ok(Accepted::Idle) => {
                     let batch = outbox.kick(urgency);
                     let broken = batch.and_then(|batch| outbox.write_inline(batch, urgency).err());

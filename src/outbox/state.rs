@@ -303,19 +303,24 @@ impl State {
         Some(batch)
     }
 
-    /// Whether a message may be published at all; `size` is that of payload and headers.
-    #[inline]
-    pub(super) fn admits(&self, with_headers: bool, size: usize) -> Result<()> {
+    /// Whether a message may be published while the connection is up; `size` is that of payload and
+    /// headers.
+    #[inline(always)]
+    pub(super) fn accepts(&self, with_headers: bool, size: usize) -> bool {
         let most = self.limits.max_payload;
-        let open = !matches!(self.phase, Phase::Closing | Phase::Closed) && !self.draining;
-        if open && (self.limits.headers || !with_headers) && (most == 0 || size <= most) {
+        !self.draining && (self.limits.headers || !with_headers) && (most == 0 || size <= most)
+    }
+
+    /// Whether a message may be published at all.
+    pub(super) fn admits(&self, with_headers: bool, size: usize) -> Result<()> {
+        let open = !matches!(self.phase, Phase::Closing | Phase::Closed);
+        if open && self.accepts(with_headers, size) {
             return Ok(());
         }
         Err(self.refusal(with_headers, size))
     }
 
     /// Why a message may not be published.
-    #[cold]
     fn refusal(&self, with_headers: bool, size: usize) -> Error {
         if matches!(self.phase, Phase::Closing | Phase::Closed) {
             return Error::new(ErrorKind::Closed, "the connection is closed");

@@ -13,6 +13,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::protocol::space::Space;
 use crate::protocol::subject::quote;
 
 const VERSION: &[u8] = b"NATS/1.0";
@@ -276,16 +277,16 @@ impl Headers {
     }
 
     /// Writes the block: version line, a line for each header, blank line.
-    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(VERSION);
-        out.extend_from_slice(CRLF);
+    pub(crate) fn encode(&self, out: &mut Space<'_>) {
+        out.put(VERSION);
+        out.put(CRLF);
         for (name, value) in self.iter() {
-            out.extend_from_slice(name.as_bytes());
-            out.extend_from_slice(SEPARATOR);
-            out.extend_from_slice(value.as_bytes());
-            out.extend_from_slice(CRLF);
+            out.put(name.as_bytes());
+            out.put(SEPARATOR);
+            out.put(value.as_bytes());
+            out.put(CRLF);
         }
-        out.extend_from_slice(CRLF);
+        out.put(CRLF);
     }
 
     /// Adds a line; false, and nothing added, if the list would outgrow its 32-bit places.
@@ -660,10 +661,9 @@ mod tests {
     #[test]
     fn an_encoded_block_has_the_length_told_and_reads_back() {
         let headers = headers(&[("A", "1"), ("b", ""), ("A", "x: y")]);
-        let mut out = Vec::new();
-        headers.encode(&mut out);
+        let mut out = vec![0; headers.encoded_len()];
+        headers.encode(&mut Space::new(&mut out));
         assert_eq!(out, b"NATS/1.0\r\nA: 1\r\nb: \r\nA: x: y\r\n\r\n");
-        assert_eq!(out.len(), headers.encoded_len());
         let read = read(&out);
         assert_eq!(read.headers, headers);
         assert_eq!((read.status, read.fault), (None, None));

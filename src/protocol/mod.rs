@@ -3,6 +3,7 @@
 //! Nothing here reads a socket or a clock, starts a thread or takes a lock. The rows, each of
 //! which imports only from those before it:
 //!
+//! - `space`: the place of a frame in a buffer.
 //! - `subject`: what a subject, queue group and inbox prefix may hold.
 //! - `headers`, `message`: the data of a message.
 //! - `op`: the client's operations as bytes, and the server's operations as values.
@@ -20,6 +21,7 @@ pub(crate) mod message;
 pub(crate) mod op;
 pub(crate) mod parser;
 mod plain;
+pub(crate) mod space;
 pub(crate) mod subject;
 pub(crate) mod tls_policy;
 

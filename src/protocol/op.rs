@@ -1,12 +1,13 @@
 //! The operations of the protocol: the client's as bytes, the server's as values.
 //!
-//! Client operations are written straight into the caller's buffer: no formatting machinery, no
-//! allocation of their own. Nothing is validated here: the names passed the checks of `subject`
+//! Client operations are written straight into the caller's buffer, messages into the place that
+//! they take in it: no formatting machinery, no allocation of their own. Nothing is validated here: the names passed the checks of `subject`
 //! before, and a buffer gets whole frames only. CONNECT is JSON and has a file of its own.
 
 use crate::protocol::headers::Headers;
 use crate::protocol::info::ServerInfoUpdate;
 use crate::protocol::message::Message;
+use crate::protocol::space::Space;
 use crate::server_error::ServerError;
 
 /// The client's PING, and what a server sends.
@@ -76,53 +77,56 @@ fn with_block(headers: &Headers, payload_len: usize) -> (usize, usize) {
     (b"HPUB ".len() + digits(block) + 1, block.saturating_add(payload_len))
 }
 
-/// Appends a PUB, or an HPUB if there are headers, of the lengths that [`publish_len`] told.
+/// Writes a PUB, or an HPUB if there are headers, into a place as long as the frame that
+/// [`publish_len`] told.
 // Each message goes through here; its names and payload stay in registers.
 #[inline(always)]
 pub(crate) fn encode_publish(
-    out: &mut Vec<u8>,
+    place: &mut [u8],
     len: PublishLen,
     subject: &str,
     reply: Option<&str>,
     headers: Option<&Headers>,
     payload: &[u8],
 ) {
-    out.reserve(len.frame);
+    debug_assert_eq!(place.len(), len.frame, "as long as the frame");
+    let mut out = Space::new(place);
     let end = len.announced as u64;
     if let Some(headers) = headers.filter(|headers| !headers.is_empty()) {
-        encode_with_headers(out, end, subject, reply, headers);
+        encode_with_headers(&mut out, end, subject, reply, headers);
     } else {
-        out.extend_from_slice(b"PUB ");
-        push_names(out, subject, reply);
-        push_line_end(out, end);
+        out.put(b"PUB ");
+        put_names(&mut out, subject, reply);
+        put_line_end(&mut out, end);
     }
-    out.extend_from_slice(payload);
-    out.extend_from_slice(CRLF);
+    out.put(payload);
+    out.put(CRLF);
+    debug_assert!(out.is_full(), "the length was computed wrongly");
 }
 
 /// Of its own, so that a message without headers pays nothing for them.
 #[inline(never)]
 fn encode_with_headers(
-    out: &mut Vec<u8>,
+    out: &mut Space<'_>,
     end: u64,
     subject: &str,
     reply: Option<&str>,
     headers: &Headers,
 ) {
-    out.extend_from_slice(b"HPUB ");
-    push_names(out, subject, reply);
-    out.push(b' ');
-    push_number(out, headers.encoded_len() as u64);
-    push_line_end(out, end);
+    out.put(b"HPUB ");
+    put_names(out, subject, reply);
+    out.put(b" ");
+    put_number(out, headers.encoded_len() as u64);
+    put_line_end(out, end);
     headers.encode(out);
 }
 
 #[inline(always)]
-fn push_names(out: &mut Vec<u8>, subject: &str, reply: Option<&str>) {
-    out.extend_from_slice(subject.as_bytes());
+fn put_names(out: &mut Space<'_>, subject: &str, reply: Option<&str>) {
+    out.put(subject.as_bytes());
     if let Some(reply) = reply {
-        out.push(b' ');
-        out.extend_from_slice(reply.as_bytes());
+        out.put(b" ");
+        out.put(reply.as_bytes());
     }
 }
 
@@ -175,26 +179,28 @@ fn push_number(out: &mut Vec<u8>, number: u64) {
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
+fn put_number(out: &mut Space<'_>, number: u64) {
+    out.put(itoa::Buffer::new().format(number).as_bytes());
+}
+
 /// The last number of a line, with the blank before it and the line end: in one piece where the
 /// compiler can know its length.
 #[inline(always)]
-fn push_line_end(out: &mut Vec<u8>, number: u64) {
+fn put_line_end(out: &mut Space<'_>, number: u64) {
     let digit = |divisor: u64| b'0' + (number / divisor % 10) as u8;
     match number {
-        0..10 => out.extend_from_slice(&[b' ', digit(1), b'\r', b'\n']),
-        10..100 => out.extend_from_slice(&[b' ', digit(10), digit(1), b'\r', b'\n']),
-        100..1_000 => {
-            out.extend_from_slice(&[b' ', digit(100), digit(10), digit(1), b'\r', b'\n']);
-        }
-        _ => push_long_line_end(out, number),
+        0..10 => out.put(&[b' ', digit(1), b'\r', b'\n']),
+        10..100 => out.put(&[b' ', digit(10), digit(1), b'\r', b'\n']),
+        100..1_000 => out.put(&[b' ', digit(100), digit(10), digit(1), b'\r', b'\n']),
+        _ => put_long_line_end(out, number),
     }
 }
 
 #[inline(never)]
-fn push_long_line_end(out: &mut Vec<u8>, number: u64) {
-    out.push(b' ');
-    push_number(out, number);
-    out.extend_from_slice(CRLF);
+fn put_long_line_end(out: &mut Space<'_>, number: u64) {
+    out.put(b" ");
+    put_number(out, number);
+    out.put(CRLF);
 }
 
 #[inline]
@@ -224,10 +230,9 @@ mod tests {
         headers: Option<&Headers>,
         payload: &[u8],
     ) -> Vec<u8> {
-        let mut out = Vec::new();
         let len = publish_len(subject, reply, headers, payload.len());
+        let mut out = vec![0; len.frame];
         encode_publish(&mut out, len, subject, reply, headers, payload);
-        assert_eq!(out.len(), len.frame);
         let line = out.iter().position(|byte| *byte == b'\n').unwrap() + 1;
         assert_eq!(line, len.line);
         assert_eq!(publish_frame_len(&out), Some(out.len()));
