@@ -1,6 +1,6 @@
 //! A message: plain data that holds no connection.
 //!
-//! A received message is one slice of one allocation: subject, reply subject, raw header block and
+//! A received message is one piece of memory: subject, reply subject, raw header block and
 //! payload, with what stood between them in the control line. A clone counts up references and
 //! copies nothing. What was made or changed here has its payload and headers beside that slice.
 //! Nothing is validated here: publishing does that. Invariants: subject and reply subject are
@@ -12,6 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::protocol::frame::Frame;
 use crate::protocol::headers::{self, Headers, Status};
 
 static NO_HEADERS: Headers = Headers::new();
@@ -31,7 +32,7 @@ static NO_HEADERS: Headers = Headers::new();
 /// ```
 #[derive(Clone)]
 pub struct Message {
-    frame: Bytes,
+    frame: Frame,
     layout: Layout,
     extra: Option<Arc<Extra>>,
 }
@@ -39,11 +40,11 @@ pub struct Message {
 /// Where the parts of a message lie in its frame, one behind the other.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Layout {
-    pub(crate) subject: usize,
+    pub(crate) subject: u32,
     /// Zero without a reply subject.
-    pub(crate) reply: usize,
+    pub(crate) reply: u32,
     /// The header block as it was received; zero without one.
-    pub(crate) block: usize,
+    pub(crate) block: u32,
     /// Bytes of the control line between subject and reply subject.
     pub(crate) between: u8,
     /// Bytes of the control line behind the names.
@@ -52,15 +53,21 @@ pub(crate) struct Layout {
     pub(crate) has_block: bool,
 }
 
+/// A length in a layout. What is longer than 4 GiB is cut: no control line takes such a name, and no
+/// server such headers.
+pub(crate) fn narrow(len: usize) -> u32 {
+    u32::try_from(len).unwrap_or(u32::MAX)
+}
+
 impl Layout {
     #[inline]
     fn reply_at(&self) -> usize {
-        self.subject.wrapping_add(usize::from(self.between))
+        (self.subject as usize).wrapping_add(usize::from(self.between))
     }
 
     #[inline]
     fn names_end(&self) -> usize {
-        self.reply_at().wrapping_add(self.reply)
+        self.reply_at().wrapping_add(self.reply as usize)
     }
 
     #[inline]
@@ -70,7 +77,7 @@ impl Layout {
 
     #[inline]
     fn payload_at(&self) -> usize {
-        self.block_at().wrapping_add(self.block)
+        self.block_at().wrapping_add(self.block as usize)
     }
 }
 
@@ -87,12 +94,12 @@ impl Message {
     /// A message without reply subject and headers.
     pub fn new(subject: impl AsRef<str>, payload: impl Into<Bytes>) -> Self {
         let frame = Bytes::copy_from_slice(subject.as_ref().as_bytes());
-        let layout = Layout { subject: frame.len(), ..Layout::default() };
+        let layout = Layout { subject: narrow(frame.len()), ..Layout::default() };
         let payload = Some(payload.into()).filter(|payload: &Bytes| !payload.is_empty());
         let extra = payload.map(|payload| {
             Arc::new(Extra { payload: Some(payload), headers: Headers::new(), status: None })
         });
-        Self { frame, layout, extra }
+        Self { frame: frame.into(), layout, extra }
     }
 
     /// The same message with this reply subject.
@@ -102,8 +109,13 @@ impl Message {
         self.payload_out();
         let block = self.raw_headers().unwrap_or_default();
         self.frame = [self.subject().as_bytes(), reply.as_bytes(), block].concat().into();
-        self.layout =
-            Layout { reply: reply.len(), between: 0, behind: 0, has_reply: true, ..self.layout };
+        self.layout = Layout {
+            reply: narrow(reply.len()),
+            between: 0,
+            behind: 0,
+            has_reply: true,
+            ..self.layout
+        };
         self
     }
 
@@ -137,12 +149,14 @@ impl Message {
 
     /// The subject. Where a received one was no UTF-8, the wrong bytes are replaced by U+FFFD.
     pub fn subject(&self) -> &str {
-        self.text_at(0, self.layout.subject)
+        self.text_at(0, self.layout.subject as usize)
     }
 
     /// The subject to answer to.
     pub fn reply(&self) -> Option<&str> {
-        self.layout.has_reply.then(|| self.text_at(self.layout.reply_at(), self.layout.reply))
+        self.layout
+            .has_reply
+            .then(|| self.text_at(self.layout.reply_at(), self.layout.reply as usize))
     }
 
     /// The headers; empty if there are none.
@@ -166,7 +180,7 @@ impl Message {
     pub fn payload_bytes(&self) -> Bytes {
         match self.made_payload() {
             Some(payload) => payload.clone(),
-            None => self.frame.slice(self.layout.payload_at().min(self.frame.len())..),
+            None => self.frame.end(self.layout.payload_at()),
         }
     }
 
@@ -203,7 +217,7 @@ impl Message {
             return self.frame.len().saturating_sub(self.layout.block_at());
         };
         let block = if self.layout.has_block || extra.headers.is_empty() {
-            self.layout.block
+            self.layout.block as usize
         } else {
             extra.headers.encoded_len()
         };
@@ -219,9 +233,9 @@ impl Message {
         payload: Bytes,
     ) -> (Self, Option<String>) {
         let layout = Layout {
-            subject: subject.len(),
-            reply: reply.as_ref().map_or(0, Bytes::len),
-            block: header_block.as_ref().map_or(0, Bytes::len),
+            subject: narrow(subject.len()),
+            reply: narrow(reply.as_ref().map_or(0, Bytes::len)),
+            block: narrow(header_block.as_ref().map_or(0, Bytes::len)),
             has_reply: reply.is_some(),
             has_block: header_block.is_some(),
             ..Layout::default()
@@ -233,12 +247,12 @@ impl Message {
 
     /// A received message whose names are ASCII, and which has no header block.
     #[inline]
-    pub(crate) fn received_plain(frame: Bytes, layout: Layout) -> Self {
+    pub(crate) fn received_plain(frame: Frame, layout: Layout) -> Self {
         Self { frame, layout, extra: None }
     }
 
     /// A received message, and the first fault of its header block.
-    pub(crate) fn received_frame(frame: Bytes, layout: Layout) -> (Self, Option<String>) {
+    pub(crate) fn received_frame(frame: Frame, layout: Layout) -> (Self, Option<String>) {
         let mut message = Self { frame, layout, extra: None };
         message.make_text();
         let Some(block) = message.raw_headers() else { return (message, None) };
@@ -254,7 +268,7 @@ impl Message {
     fn make_text(&mut self) {
         let layout = self.layout;
         let part = |from, to| self.frame.get(from..to).unwrap_or_default();
-        let subject = part(0, layout.subject);
+        let subject = part(0, layout.subject as usize);
         let reply = part(layout.reply_at(), layout.names_end());
         if std::str::from_utf8(subject).is_ok() && std::str::from_utf8(reply).is_ok() {
             return;
@@ -263,8 +277,13 @@ impl Message {
         let reply = String::from_utf8_lossy(reply);
         let rest = part(layout.block_at(), self.frame.len());
         let frame = [subject.as_bytes(), reply.as_bytes(), rest].concat();
-        self.layout =
-            Layout { subject: subject.len(), reply: reply.len(), between: 0, behind: 0, ..layout };
+        self.layout = Layout {
+            subject: narrow(subject.len()),
+            reply: narrow(reply.len()),
+            between: 0,
+            behind: 0,
+            ..layout
+        };
         self.frame = frame.into();
     }
 
@@ -299,7 +318,7 @@ mod tests {
     fn a_message_is_plain_data_for_any_thread() {
         fn plain<T: Send + Sync + Clone + 'static>() {}
         plain::<Message>();
-        assert!(size_of::<Message>() <= 72, "{}", size_of::<Message>());
+        assert!(size_of::<Message>() <= 56, "{}", size_of::<Message>());
     }
 
     #[test]
@@ -348,7 +367,7 @@ mod tests {
         let layout = Layout {
             subject: 2,
             reply: 2,
-            block: block.len(),
+            block: narrow(block.len()),
             between: 3,
             behind: 3,
             has_reply: true,

@@ -4,6 +4,7 @@
 //! which imports only from those before it:
 //!
 //! - `space`: the place of a frame in a buffer.
+//! - `frame`: the bytes of a received message.
 //! - `subject`: what a subject, queue group and inbox prefix may hold.
 //! - `headers`, `message`: the data of a message.
 //! - `op`: the client's operations as bytes, and the server's operations as values.
@@ -14,6 +15,7 @@
 
 mod body;
 pub(crate) mod connect;
+pub(crate) mod frame;
 pub(crate) mod handshake;
 pub(crate) mod headers;
 pub(crate) mod info;

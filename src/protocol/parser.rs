@@ -14,12 +14,15 @@
 //! Invariants: `start <= scanned <= end <= buffer.len()`; the buffer is not read from while a
 //! message is being filled directly. After an error nothing is parsed any more.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::body::{Body, LEAST_SPACE, Lengths};
+use crate::protocol::frame::Frame;
 use crate::protocol::info::ServerInfoUpdate;
-use crate::protocol::message::{Layout, Message};
+use crate::protocol::message::{Layout, Message, narrow};
 use crate::protocol::op::{Delivery, ServerOp};
 use crate::protocol::plain::{MOST_DIGITS, Plain};
 use crate::protocol::subject::quote;
@@ -64,8 +67,8 @@ pub(crate) struct Parser {
     body: Option<Body>,
     /// Where small messages go.
     block: BytesMut,
-    /// A copy of the window; empty if it is none, and once the buffer is read into.
-    piece: Bytes,
+    /// A copy of the window, if it is one piece; none once the buffer is read into.
+    piece: Option<Arc<[u8]>>,
     window_at: usize,
     /// What messages took of the window; 0 before the first of a read.
     window_used: usize,
@@ -85,7 +88,7 @@ impl Parser {
             end: 0,
             body: None,
             block: BytesMut::new(),
-            piece: Bytes::new(),
+            piece: None,
             window_at: 0,
             window_used: 0,
             dense: false,
@@ -180,7 +183,7 @@ impl Parser {
 
     fn make_space(&mut self) {
         // What the buffer holds changes or moves.
-        self.piece = Bytes::new();
+        self.piece = None;
         self.window_used = 0;
         if self.start == self.end {
             self.start = 0;
@@ -265,20 +268,22 @@ impl Parser {
 
     /// Copies a message out of the buffer.
     #[inline(always)]
-    fn frame(&mut self, from: usize, to: usize) -> Bytes {
-        if from >= self.window_at && to <= self.window_at + self.piece.len() {
-            self.window_used += to - from;
-            return self.piece.slice(from - self.window_at..to - self.window_at);
+    fn frame(&mut self, from: usize, to: usize) -> Frame {
+        if let Some(piece) = &self.piece {
+            if from >= self.window_at && to <= self.window_at + piece.len() {
+                self.window_used += to - from;
+                return Frame::part(piece, from - self.window_at, to - from);
+            }
         }
         self.frame_beyond(from, to)
     }
 
     /// Copies a message that is not in the present piece.
     #[inline(never)]
-    fn frame_beyond(&mut self, from: usize, to: usize) -> Bytes {
+    fn frame_beyond(&mut self, from: usize, to: usize) -> Frame {
         let frame = self.buffer.get(from..to).unwrap_or_default();
         if frame.len() > SMALL {
-            return Bytes::copy_from_slice(frame);
+            return Bytes::copy_from_slice(frame).into();
         }
         if frame.len() <= TINY {
             let begins = self.window_used == 0 || to > self.window_at + BLOCK;
@@ -288,21 +293,19 @@ impl Parser {
                 }
                 self.window_at = from;
                 self.window_used = 0;
-                self.piece = Bytes::new();
+                self.piece = None;
             }
             // One of nothing counts too: there is a window now.
             self.window_used += frame.len().max(1);
             let window = self.buffer.get(from..self.end.min(from + BLOCK)).unwrap_or_default();
             if begins && self.dense && window.len() == BLOCK {
-                let piece = Bytes::copy_from_slice(window);
-                // The first clone begins to count; each further one of it is then one step.
-                self.piece = piece.clone();
-                return piece.slice(..frame.len());
+                let piece = self.piece.insert(Arc::from(window));
+                return Frame::part(piece, 0, frame.len());
             }
         }
         make_room(&mut self.block, frame.len());
         self.block.extend_from_slice(frame);
-        self.block.split().freeze()
+        self.block.split().freeze().into()
     }
 
     /// Parses the next line, and a message behind it.
@@ -447,6 +450,9 @@ impl<'a> Line<'a> {
         if headers.is_some_and(|headers| headers > total) {
             return Err(fault("headers longer than the whole"));
         }
+        if headers.is_some_and(|headers| u32::try_from(headers).is_err()) {
+            return Err(fault("headers of more than 4 GiB"));
+        }
         if payload_limit != 0 && total > payload_limit {
             return Err(fault(&format!("more than the {payload_limit} bytes accepted")));
         }
@@ -489,14 +495,14 @@ fn assemble(block: &mut BytesMut, parts: [&[u8]; 3]) -> Bytes {
 
 fn deliver(lengths: Lengths, frame: Bytes) -> ServerOp {
     let layout = Layout {
-        subject: lengths.subject,
-        reply: lengths.reply.unwrap_or(0),
-        block: lengths.headers.unwrap_or(0),
+        subject: narrow(lengths.subject),
+        reply: narrow(lengths.reply.unwrap_or(0)),
+        block: narrow(lengths.headers.unwrap_or(0)),
         has_reply: lengths.reply.is_some(),
         has_block: lengths.headers.is_some(),
         ..Layout::default()
     };
-    let (message, header_fault) = Message::received_frame(frame, layout);
+    let (message, header_fault) = Message::received_frame(frame.into(), layout);
     ServerOp::Message(Delivery { sid: lengths.sid, message, wire_len: lengths.wire, header_fault })
 }
 
@@ -910,7 +916,7 @@ mod tests {
         let mut in_pieces = 0;
         while let Some(plain) = parser.plain() {
             parser.message(&plain);
-            in_pieces += usize::from(!parser.piece.is_empty());
+            in_pieces += usize::from(parser.piece.is_some());
         }
         assert!(in_pieces > 120, "{in_pieces} of 200");
     }

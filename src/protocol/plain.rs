@@ -27,7 +27,7 @@ impl Plain {
         let (total, end, layout) = match decimal(text, names + 1) {
             Some((total, end, b'\r')) => {
                 let behind = u8::try_from(end + b"\r\n".len() - subject).ok()?;
-                (total, end, Layout { subject, behind, ..Layout::default() })
+                (total, end, Layout { subject: length(subject)?, behind, ..Layout::default() })
             }
             // What stands here is the reply subject, digits or not.
             _ => Self::answerable(text, subject, names)?,
@@ -45,8 +45,8 @@ impl Plain {
         let end = word(text, names + 1)?;
         let (total, line_end, b'\r') = decimal(text, end + 1)? else { return None };
         let layout = Layout {
-            subject,
-            reply: end - names - 1,
+            subject: length(subject)?,
+            reply: length(end - names - 1)?,
             between: u8::try_from(names + 1 - subject).ok()?,
             behind: u8::try_from(line_end + b"\r\n".len() - end).ok()?,
             has_reply: true,
@@ -54,6 +54,12 @@ impl Plain {
         };
         Some((total, line_end, layout))
     }
+}
+
+/// A length as a layout has it.
+#[inline(always)]
+fn length(len: usize) -> Option<u32> {
+    u32::try_from(len).ok()
 }
 
 /// Where the name that begins at `from` ends: at its blank.

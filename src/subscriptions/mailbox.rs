@@ -129,7 +129,7 @@ impl<T> Mailbox<T> {
 
     /// Adds messages, in order, and leaves `items` empty. Past the end it does nothing and returns
     /// false.
-    pub(crate) fn push_all(&self, items: &mut VecDeque<T>) -> bool {
+    pub(crate) fn push_all(&self, items: &mut Vec<T>) -> bool {
         let mut state = self.state.lock();
         if state.end.is_some() && (self.is_cut_short() || state.added >= state.end_at) {
             return false;
@@ -138,11 +138,14 @@ impl<T> Mailbox<T> {
         state.added += items.len() as u64;
         // Few messages do not keep the space of many from whoever is next.
         let fits = items.capacity() <= KEEP.max(4 * items.len());
+        // Nothing is moved for that: a list is a queue that begins at its place.
+        let mut more = VecDeque::from(std::mem::take(items));
         if fits && state.items.is_empty() {
-            std::mem::swap(&mut state.items, items);
+            std::mem::swap(&mut state.items, &mut more);
         } else {
-            state.items.append(items);
+            state.items.append(&mut more);
         }
+        *items = more.into();
         // With the last message the end is reached: every waiter must see it.
         let all = several || state.reached_end().is_some();
         let waiting = state.waiting;
@@ -342,7 +345,7 @@ mod tests {
         assert_eq!(mailbox.try_pop(|_| ()).expect("second"), 2);
         assert!(matches!(mailbox.try_pop(|_| ()), Err(Empty::Timeout)), "one is on its way");
         assert!(mailbox.push_all(&mut [3].into()));
-        let mut late = VecDeque::from([4]);
+        let mut late = vec![4];
         assert!(!mailbox.push_all(&mut late) && late == [4]);
         assert_eq!(mailbox.try_pop(|_| ()).expect("third"), 3);
         assert!(matches!(mailbox.pop(None, |_| ()), Err(Empty::Ended(EndReason::Drained))));
@@ -367,7 +370,7 @@ mod tests {
         assert!(batch.capacity() <= KEEP && handled.space() <= KEEP);
         assert!((4000..=5000).contains(&spares.space()), "{}", spares.space());
         let mut large = spares.take();
-        large.push_back(2);
+        large.push(2);
         assert!(handled.push_all(&mut large));
         assert!(handled.space() <= KEEP && large.capacity() >= 2000);
     }

@@ -6,7 +6,7 @@
 //!
 //! `flush` must be called before the reader waits for more bytes.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 
 use super::registry::Registry;
 use super::routes::Routes;
@@ -60,7 +60,7 @@ struct Stage {
     mailbox: Arc<Inbox>,
     /// Whose the mailbox is, if it is that of one subscription.
     owner: Option<Arc<Subscriber>>,
-    items: VecDeque<Item>,
+    items: Vec<Item>,
     /// The sid of the last of the items; 0 without any.
     last: u64,
     /// How many routes lead here.
@@ -88,7 +88,7 @@ impl Stages {
         // The stage holds the mailbox, so its address is not used again meanwhile.
         let address = Arc::as_ptr(mailbox) as usize;
         let index = *self.by_mailbox.entry(address).or_insert_with(|| {
-            let (mailbox, items) = (Arc::clone(mailbox), VecDeque::new());
+            let (mailbox, items) = (Arc::clone(mailbox), Vec::new());
             let stage = Some(Stage { mailbox, owner, items, last: 0, routes: 0 });
             match self.free.pop().and_then(|index| Some((index, self.places.get_mut(index)?))) {
                 Some((index, place)) => {
@@ -190,7 +190,7 @@ impl Router {
                 let named = stage.last != sid && stage.owner.is_none();
                 stage.last = sid;
                 let name = named.then(|| Arc::clone(subscriber));
-                stage.items.push_back(Item { subscriber: name, message: make() });
+                stage.items.push(Item { subscriber: name, message: make() });
                 if subscriber.is_complete() {
                     Routed::Last { subscriber: Arc::clone(subscriber), dropped: false, slow: false }
                 } else {
@@ -211,7 +211,7 @@ impl Router {
             if let Some(stage) = self.stages.get(index) {
                 stage.last = 0;
                 deposit(&stage.mailbox, stage.owner.as_deref(), &mut stage.items);
-                self.spares.take_in(&mut stage.items);
+                self.spares.take_in_list(&mut stage.items);
             }
         }
     }
@@ -244,6 +244,8 @@ impl Router {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+
     use super::super::consumer::PendingLimits;
     use super::*;
 

@@ -1,7 +1,7 @@
 //! The space of queues that were emptied, for those that are filled next.
 //!
-//! The reader collects what a read brings in a queue, which it then changes for the consumer's
-//! empty one. A consumer that has emptied a large one lays it here rather than keep it or give it
+//! The reader collects what a read brings in a list, which it then changes for the consumer's empty
+//! queue. A consumer that has emptied a large one lays it here rather than keep it or give it
 //! back to the allocator, and the reader begins with it: steady traffic allocates nothing, and what
 //! idles holds next to nothing. Any thread calls, with a mailbox locked too: this lock is a leaf.
 //!
@@ -20,7 +20,7 @@ const MOST: usize = 16 * 1024;
 
 /// Emptied queues of one connection.
 #[derive(Debug)]
-pub(crate) struct Spares<T>(Mutex<Vec<VecDeque<T>>>);
+pub(crate) struct Spares<T>(Mutex<Vec<Vec<T>>>);
 
 impl<T> Default for Spares<T> {
     fn default() -> Self {
@@ -29,8 +29,8 @@ impl<T> Default for Spares<T> {
 }
 
 impl<T> Spares<T> {
-    /// An empty queue, with space if some was left here.
-    pub(super) fn take(&self) -> VecDeque<T> {
+    /// An empty list, with space if some was left here.
+    pub(super) fn take(&self) -> Vec<T> {
         self.0.lock().pop().unwrap_or_default()
     }
 
@@ -38,22 +38,29 @@ impl<T> Spares<T> {
     #[inline]
     pub(super) fn take_in(&self, emptied: &mut VecDeque<T>) {
         if emptied.is_empty() && emptied.capacity() > KEEP {
+            self.lay_in(std::mem::take(emptied).into());
+        }
+    }
+
+    /// The same of an empty list.
+    pub(super) fn take_in_list(&self, emptied: &mut Vec<T>) {
+        if emptied.is_empty() && emptied.capacity() > KEEP {
             self.lay_in(std::mem::take(emptied));
         }
     }
 
-    fn lay_in(&self, emptied: VecDeque<T>) {
-        let mut queues = self.0.lock();
-        let space: usize = queues.iter().map(VecDeque::capacity).sum();
+    fn lay_in(&self, emptied: Vec<T>) {
+        let mut lists = self.0.lock();
+        let space: usize = lists.iter().map(Vec::capacity).sum();
         if space + emptied.capacity() <= MOST {
-            queues.push(emptied);
+            lists.push(emptied);
         }
     }
 
     /// How much space lies here, in messages.
     #[cfg(test)]
     pub(super) fn space(&self) -> usize {
-        self.0.lock().iter().map(VecDeque::capacity).sum()
+        self.0.lock().iter().map(Vec::capacity).sum()
     }
 }
 

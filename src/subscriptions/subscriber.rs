@@ -15,7 +15,6 @@
 //! sees that half of the limit is free again, and back to `QUICK` once that notice is queued. So
 //! notices of two episodes never change places; a first drop while `RECOVERING` stays untold.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::sync::OnceLock;
 
@@ -40,7 +39,7 @@ pub(crate) type Inbox = Mailbox<Item>;
 
 /// Adds messages to a queue, in order, and leaves them empty. After the end of the queue they are
 /// taken off their subscription's counts instead. `owner` is whose they are if they bear no name.
-pub(super) fn deposit(inbox: &Inbox, owner: Option<&Subscriber>, items: &mut VecDeque<Item>) {
+pub(super) fn deposit(inbox: &Inbox, owner: Option<&Subscriber>, items: &mut Vec<Item>) {
     if !inbox.push_all(items) {
         release(owner, items.drain(..));
     }
