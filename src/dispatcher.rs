@@ -173,7 +173,7 @@ impl<F: FnMut(&Connection, Message)> Work for Hands<'_, F> {
         }
         let Self { connection, default, own, .. } = self;
         let fine = guarded(|| {
-            let Some(message) = first.take() else { return };
+            let message = first.take();
             match own {
                 None => default(connection, message),
                 Some(handler) => handler(connection, message),

@@ -12,7 +12,7 @@ use super::notice::{ConnectionEventKind, ErrorNotice};
 use super::shared::Core;
 use crate::clock;
 use crate::error::{Error, ErrorKind};
-use crate::protocol::{Parser, ServerInfoUpdate, ServerOp};
+use crate::protocol::{Message, Parser, ServerInfoUpdate, ServerOp};
 use crate::server_error::{RefusedOperation, ServerError, ServerErrorKind};
 use crate::subscriptions::{Answered, ConsumerView, EndReason, Routed, Router, Subscriber, Target};
 use crate::sync::Arc;
@@ -155,8 +155,8 @@ impl Receiver<'_> {
                 while let Some(plain) = self.parser.plain() {
                     let (sid, size) = (plain.sid, plain.size as u64);
                     let parser = &mut self.parser;
-                    let make = || parser.message(&plain);
-                    let routed = self.router.route(&self.core.registry, sid, size, make);
+                    let put = |place: &mut Message| parser.message(&plain, place);
+                    let routed = self.router.route(&self.core.registry, sid, size, put);
                     self.routed(routed, plain.wire_len);
                 }
             }
@@ -193,8 +193,8 @@ impl Receiver<'_> {
                     self.core.exception(Error::new(ErrorKind::InvalidHeader, text));
                 }
                 let size = delivery.message.size() as u64;
-                let make = || delivery.message;
-                let routed = self.router.route(&self.core.registry, delivery.sid, size, make);
+                let put = |place: &mut Message| *place = delivery.message;
+                let routed = self.router.route(&self.core.registry, delivery.sid, size, put);
                 self.routed(routed, delivery.wire_len);
             }
             ServerOp::Ping => {

@@ -203,9 +203,7 @@ impl<F: FnMut(u64)> Work for Hands<'_, F> {
         if subscriber.try_recover() {
             self.queue.recovered();
         }
-        if let Some(message) = first.take() {
-            (self.handle)(number(&message));
-        }
+        (self.handle)(number(&first.take()));
     }
 
     fn end(&mut self, subscriber: &Arc<Subscriber>, ended: bool) {
@@ -242,7 +240,7 @@ impl Arrivals {
         for (sid, number) in sids.zip(numbers) {
             let message = Message::new("a", number.to_string());
             let size = message.size() as u64;
-            match self.router.route(&self.queue.registry, sid, size, || message) {
+            match self.router.route(&self.queue.registry, sid, size, |place| *place = message) {
                 Routed::Slow(_) => self.slow(),
                 Routed::Last { slow, .. } => {
                     if slow {

@@ -20,7 +20,8 @@ pub(crate) enum Frame {
 /// A piece of a block.
 #[derive(Clone)]
 pub(crate) struct Part {
-    block: Arc<[u8]>,
+    /// None of nothing.
+    block: Option<Arc<[u8]>>,
     from: u32,
     len: u32,
 }
@@ -28,8 +29,9 @@ pub(crate) struct Part {
 impl Part {
     #[inline(always)]
     fn bytes(&self) -> &[u8] {
+        let Some(block) = &self.block else { return &[] };
         let from = self.from as usize;
-        self.block.get(from..from + self.len as usize).unwrap_or_default()
+        block.get(from..from + self.len as usize).unwrap_or_default()
     }
 }
 
@@ -40,12 +42,15 @@ impl AsRef<[u8]> for Part {
 }
 
 impl Frame {
+    /// No bytes.
+    pub(crate) const NOTHING: Self = Self::Part(Part { block: None, from: 0, len: 0 });
+
     /// A part of a block, which is shorter than 4 GiB; nothing if it does not lie inside.
     #[inline(always)]
     pub(crate) fn part(block: &Arc<[u8]>, from: usize, len: usize) -> Self {
         let inside = from.checked_add(len).is_some_and(|end| end <= block.len());
         debug_assert!(inside && u32::try_from(block.len()).is_ok(), "a part of the block");
-        Self::Part(Part { block: Arc::clone(block), from: from as u32, len: len as u32 })
+        Self::Part(Part { block: Some(Arc::clone(block)), from: from as u32, len: len as u32 })
     }
 
     /// Cuts the end off.
@@ -63,7 +68,7 @@ impl Frame {
             Self::Part(part) => {
                 let skipped = u32::try_from(from).map_or(part.len, |from| from.min(part.len));
                 let (from, len) = (part.from + skipped, part.len - skipped);
-                Bytes::from_owner(Part { block: Arc::clone(&part.block), from, len })
+                Bytes::from_owner(Part { block: part.block.clone(), from, len })
             }
         }
     }
@@ -137,5 +142,6 @@ mod tests {
     #[test]
     fn a_part_takes_no_more_room_than_bytes() {
         assert_eq!(size_of::<Frame>(), size_of::<Bytes>());
+        assert!(Frame::NOTHING.is_empty() && Frame::NOTHING.end(1).is_empty());
     }
 }

@@ -49,8 +49,13 @@ pub(crate) struct Layout {
     pub(crate) between: u8,
     /// Bytes of the control line behind the names.
     pub(crate) behind: u8,
-    pub(crate) has_reply: bool,
-    pub(crate) has_block: bool,
+    /// Of [`REPLY`](Self::REPLY) and [`BLOCK`](Self::BLOCK), those that are there.
+    pub(crate) parts: u8,
+}
+
+/// What is there of a received message.
+pub(crate) fn parts(reply: bool, block: bool) -> u8 {
+    (u8::from(reply) * Layout::REPLY) | (u8::from(block) * Layout::BLOCK)
 }
 
 /// A length in a layout. What is longer than 4 GiB is cut: no control line takes such a name, and no
@@ -60,6 +65,18 @@ pub(crate) fn narrow(len: usize) -> u32 {
 }
 
 impl Layout {
+    const NOTHING: Self = Self { subject: 0, reply: 0, block: 0, between: 0, behind: 0, parts: 0 };
+
+    /// There is a reply subject.
+    pub(crate) const REPLY: u8 = 1;
+    /// There is a header block.
+    pub(crate) const BLOCK: u8 = 2;
+
+    #[inline]
+    fn has(&self, part: u8) -> bool {
+        self.parts & part != 0
+    }
+
     #[inline]
     fn reply_at(&self) -> usize {
         (self.subject as usize).wrapping_add(usize::from(self.between))
@@ -113,7 +130,7 @@ impl Message {
             reply: narrow(reply.len()),
             between: 0,
             behind: 0,
-            has_reply: true,
+            parts: self.layout.parts | Layout::REPLY,
             ..self.layout
         };
         self
@@ -124,7 +141,8 @@ impl Message {
     pub fn with_headers(mut self, headers: Headers) -> Self {
         self.payload_out().headers = headers;
         self.frame.truncate(self.layout.names_end());
-        self.layout = Layout { block: 0, behind: 0, has_block: false, ..self.layout };
+        let parts = self.layout.parts & !Layout::BLOCK;
+        self.layout = Layout { block: 0, behind: 0, parts, ..self.layout };
         self
     }
 
@@ -155,7 +173,7 @@ impl Message {
     /// The subject to answer to.
     pub fn reply(&self) -> Option<&str> {
         self.layout
-            .has_reply
+            .has(Layout::REPLY)
             .then(|| self.text_at(self.layout.reply_at(), self.layout.reply as usize))
     }
 
@@ -203,7 +221,7 @@ impl Message {
 
     /// The header block byte for byte as it was received; `None` for a message made here.
     pub fn raw_headers(&self) -> Option<&[u8]> {
-        if !self.layout.has_block {
+        if !self.layout.has(Layout::BLOCK) {
             return None;
         }
         self.frame.get(self.layout.block_at()..self.layout.payload_at())
@@ -216,7 +234,7 @@ impl Message {
             // The header block and the payload are the end of the frame.
             return self.frame.len().saturating_sub(self.layout.block_at());
         };
-        let block = if self.layout.has_block || extra.headers.is_empty() {
+        let block = if self.layout.has(Layout::BLOCK) || extra.headers.is_empty() {
             self.layout.block as usize
         } else {
             extra.headers.encoded_len()
@@ -236,8 +254,7 @@ impl Message {
             subject: narrow(subject.len()),
             reply: narrow(reply.as_ref().map_or(0, Bytes::len)),
             block: narrow(header_block.as_ref().map_or(0, Bytes::len)),
-            has_reply: reply.is_some(),
-            has_block: header_block.is_some(),
+            parts: parts(reply.is_some(), header_block.is_some()),
             ..Layout::default()
         };
         let reply = reply.unwrap_or_default();
@@ -245,10 +262,17 @@ impl Message {
         Self::received_frame([subject, reply, block, payload].concat().into(), layout)
     }
 
-    /// A received message whose names are ASCII, and which has no header block.
-    #[inline]
-    pub(crate) fn received_plain(frame: Frame, layout: Layout) -> Self {
-        Self { frame, layout, extra: None }
+    /// The place of a message.
+    pub(crate) const NOTHING: Self =
+        Self { frame: Frame::NOTHING, layout: Layout::NOTHING, extra: None };
+
+    /// Becomes, in its place, a received message whose names are ASCII, and which has no header
+    /// block: one that is moved about costs more than the rest of what is done for it.
+    #[inline(always)]
+    pub(crate) fn receive_plain(&mut self, frame: Frame, layout: Layout) {
+        self.frame = frame;
+        self.layout = layout;
+        self.extra = None;
     }
 
     /// A received message, and the first fault of its header block.
@@ -370,8 +394,7 @@ mod tests {
             block: narrow(block.len()),
             between: 3,
             behind: 3,
-            has_reply: true,
-            has_block: true,
+            parts: Layout::REPLY | Layout::BLOCK,
         };
         let (message, fault) = Message::received_frame(frame.into(), layout);
         assert_eq!(fault, None);

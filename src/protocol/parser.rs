@@ -22,7 +22,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::body::{Body, LEAST_SPACE, Lengths};
 use crate::protocol::frame::Frame;
 use crate::protocol::info::ServerInfoUpdate;
-use crate::protocol::message::{Layout, Message, narrow};
+use crate::protocol::message::{Layout, Message, narrow, parts};
 use crate::protocol::op::{Delivery, ServerOp};
 use crate::protocol::plain::{MOST_DIGITS, Plain};
 use crate::protocol::subject::quote;
@@ -147,7 +147,8 @@ impl Parser {
         let step = if self.body.is_some() {
             self.continue_body()
         } else if let Some(plain) = self.plain() {
-            let message = self.message(&plain);
+            let mut message = Message::NOTHING;
+            self.message(&plain, &mut message);
             let PlainMessage { sid, wire_len, .. } = plain;
             let delivery = Delivery { sid, message, wire_len, header_fault: None };
             return Ok(Some(ServerOp::Message(delivery)));
@@ -260,10 +261,11 @@ impl Parser {
         Some(PlainMessage { sid, size: total, wire_len, from, to: from + len, layout })
     }
 
-    /// What [`plain`](Self::plain) took, as long as nothing has been read behind it.
+    /// Puts into its place what [`plain`](Self::plain) took, as long as nothing has been read
+    /// behind it.
     #[inline(always)]
-    pub(crate) fn message(&mut self, plain: &PlainMessage) -> Message {
-        Message::received_plain(self.frame(plain.from, plain.to), plain.layout)
+    pub(crate) fn message(&mut self, plain: &PlainMessage, place: &mut Message) {
+        place.receive_plain(self.frame(plain.from, plain.to), plain.layout);
     }
 
     /// Copies a message out of the buffer.
@@ -498,8 +500,7 @@ fn deliver(lengths: Lengths, frame: Bytes) -> ServerOp {
         subject: narrow(lengths.subject),
         reply: narrow(lengths.reply.unwrap_or(0)),
         block: narrow(lengths.headers.unwrap_or(0)),
-        has_reply: lengths.reply.is_some(),
-        has_block: lengths.headers.is_some(),
+        parts: parts(lengths.reply.is_some(), lengths.headers.is_some()),
         ..Layout::default()
     };
     let (message, header_fault) = Message::received_frame(frame.into(), layout);
@@ -683,6 +684,12 @@ mod tests {
         b"MSG a 1 9223372036854775807\r\nhello",
         b"MSG a 1 18446744073709551615\r\nhello",
     ];
+
+    fn taken(parser: &mut Parser, plain: &PlainMessage) -> Message {
+        let mut message = Message::NOTHING;
+        parser.message(plain, &mut message);
+        message
+    }
 
     #[test]
     fn every_split_of_a_stream_gives_the_same_operations() {
@@ -887,7 +894,7 @@ mod tests {
             parser.push(read);
             while let Some(plain) = parser.plain() {
                 if wanted(plain.sid) {
-                    kept.push(parser.message(&plain));
+                    kept.push(taken(&mut parser, &plain));
                 }
             }
             assert!(parser.is_empty());
@@ -915,7 +922,7 @@ mod tests {
         parser.push(stream.as_bytes());
         let mut in_pieces = 0;
         while let Some(plain) = parser.plain() {
-            parser.message(&plain);
+            taken(&mut parser, &plain);
             in_pieces += usize::from(parser.piece.is_some());
         }
         assert!(in_pieces > 120, "{in_pieces} of 200");

@@ -49,7 +49,7 @@ impl Plain {
             reply: length(end - names - 1)?,
             between: u8::try_from(names + 1 - subject).ok()?,
             behind: u8::try_from(line_end + b"\r\n".len() - end).ok()?,
-            has_reply: true,
+            parts: Layout::REPLY,
             ..Layout::default()
         };
         Some((total, line_end, layout))

@@ -7,6 +7,7 @@
 //! whose counts it is handed out or thrown away; each call of `handle` takes one message.
 
 use std::collections::VecDeque;
+use std::mem;
 
 use super::subscriber::{Inbox, Item, Subscriber, release};
 use crate::protocol::Message;
@@ -23,13 +24,13 @@ impl Drop for Delivered<'_> {
 
 /// The message that comes next, where it lies: one that is moved about costs more than the rest of
 /// what is done for it.
-pub(crate) struct First<'a>(&'a mut VecDeque<Item>);
+pub(crate) struct First<'a>(&'a mut Message);
 
 impl First<'_> {
-    /// Takes it out; it is there.
+    /// Takes it out.
     #[inline(always)]
-    pub(crate) fn take(self) -> Option<Message> {
-        self.0.pop_front().map(|item| item.message)
+    pub(crate) fn take(self) -> Message {
+        mem::replace(self.0, Message::NOTHING)
     }
 }
 
@@ -53,7 +54,8 @@ pub(crate) fn deliver(inbox: &Inbox, work: &mut impl Work) {
     let mut batch = VecDeque::new();
     while inbox.take_all(&mut batch) {
         let mut run: Option<Arc<Subscriber>> = None;
-        while let Some(item) = batch.front_mut() {
+        let mut items = batch.iter_mut();
+        while let Some(item) = items.next() {
             if let Some(next) = item.subscriber.take() {
                 if let Some(past) = run.take() {
                     finish(&past, work);
@@ -66,24 +68,23 @@ pub(crate) fn deliver(inbox: &Inbox, work: &mut impl Work) {
             let Some(subscriber) = &run else {
                 // Each read begins with a name, and a barrier stands between two reads only.
                 debug_assert!(false, "a message without a name, and none before it");
-                batch.pop_front();
                 continue;
             };
             if inbox.is_cut_short() {
-                release(Some(subscriber), batch.drain(..));
+                subscriber.release(size);
+                release(Some(subscriber), items.map(|item| mem::replace(item, Item::NOTHING)));
                 break;
             }
             // Unsubscribing one subject of a dispatcher drops what waits for it.
             if subscriber.is_wanted() {
                 assert_unlocked("running a handler");
-                let before = batch.len();
-                work.handle(subscriber, size, First(&mut batch));
-                debug_assert_eq!(batch.len() + 1, before, "one message is taken at a time");
+                work.handle(subscriber, size, First(&mut item.message));
             } else {
-                batch.pop_front();
+                item.message = Message::NOTHING;
                 subscriber.release(size);
             }
         }
+        batch.clear();
         if let Some(past) = run {
             finish(&past, work);
         }

@@ -155,15 +155,15 @@ impl Router {
         }
     }
 
-    /// Finds the consumer of a message of that size and puts the message into its stage. Nothing is
-    /// made of one that nobody gets.
+    /// Finds the consumer of a message of that size and lets `put` put it into its place in the
+    /// stage. Nothing is made of one that nobody gets.
     #[inline(always)]
     pub(crate) fn route(
         &mut self,
         registry: &Registry,
         sid: u64,
         size: u64,
-        make: impl FnOnce() -> Message,
+        put: impl FnOnce(&mut Message),
     ) -> Routed {
         if registry.version() != self.version {
             self.forget(registry);
@@ -177,7 +177,11 @@ impl Router {
         };
         let subscriber = &route.subscriber;
         let stage = route.stage.and_then(|index| Some((index, self.stages.get(index)?)));
-        let Some((index, stage)) = stage else { return Routed::Reply(make()) };
+        let Some((index, stage)) = stage else {
+            let mut message = Message::NOTHING;
+            put(&mut message);
+            return Routed::Reply(message);
+        };
         match subscriber.admit(size) {
             Admission::Ignore => Routed::Done,
             Admission::Take => {
@@ -189,8 +193,11 @@ impl Router {
                 }
                 let named = stage.last != sid && stage.owner.is_none();
                 stage.last = sid;
-                let name = named.then(|| Arc::clone(subscriber));
-                stage.items.push(Item { subscriber: name, message: make() });
+                stage.items.push(Item::NOTHING);
+                if let Some(item) = stage.items.last_mut() {
+                    item.subscriber = named.then(|| Arc::clone(subscriber));
+                    put(&mut item.message);
+                }
                 if subscriber.is_complete() {
                     Routed::Last { subscriber: Arc::clone(subscriber), dropped: false, slow: false }
                 } else {
@@ -252,7 +259,7 @@ mod tests {
     /// Routes a message with that payload.
     fn route(router: &mut Router, registry: &Registry, sid: u64, payload: &str) -> Routed {
         let message = Message::new("a", payload.to_owned());
-        router.route(registry, sid, message.size() as u64, || message)
+        router.route(registry, sid, message.size() as u64, |place| *place = message)
     }
 
     fn add(registry: &Registry, target: Target) -> Arc<Subscriber> {

@@ -34,6 +34,11 @@ pub(crate) struct Item {
     pub(crate) message: Message,
 }
 
+impl Item {
+    /// The place of a message.
+    pub(super) const NOTHING: Self = Self { subscriber: None, message: Message::NOTHING };
+}
+
 /// The queue of one consumer.
 pub(crate) type Inbox = Mailbox<Item>;
 
