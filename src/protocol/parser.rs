@@ -265,23 +265,25 @@ impl Parser {
     /// behind it.
     #[inline(always)]
     pub(crate) fn message(&mut self, plain: &PlainMessage, place: &mut Message) {
-        place.receive_plain(self.frame(plain.from, plain.to), plain.layout);
-    }
-
-    /// Copies a message out of the buffer.
-    #[inline(always)]
-    fn frame(&mut self, from: usize, to: usize) -> Frame {
+        let PlainMessage { from, to, layout, .. } = *plain;
         if let Some(piece) = &self.piece {
             if from >= self.window_at && to <= self.window_at + piece.len() {
                 self.window_used += to - from;
-                return Frame::part(piece, from - self.window_at, to - from);
+                let part = Frame::part(piece, from - self.window_at, to - from);
+                return place.receive_plain(part, layout);
             }
         }
-        self.frame_beyond(from, to)
+        self.message_beyond(from, to, layout, place);
     }
 
-    /// Copies a message that is not in the present piece.
+    /// The same of a message that is not in the present piece. The two ways do not meet again: what
+    /// both made would go through memory, for each message.
     #[inline(never)]
+    fn message_beyond(&mut self, from: usize, to: usize, layout: Layout, place: &mut Message) {
+        place.receive_plain(self.frame_beyond(from, to), layout);
+    }
+
+    /// Copies a message that is not in the present piece out of the buffer.
     fn frame_beyond(&mut self, from: usize, to: usize) -> Frame {
         let frame = self.buffer.get(from..to).unwrap_or_default();
         if frame.len() > SMALL {
