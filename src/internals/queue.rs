@@ -90,21 +90,22 @@ impl Queue {
 
     /// The next message; `None` waits for ever.
     pub fn next(&self, timeout: Option<Duration>) -> Result<u64, ErrorKind> {
-        self.finish(self.inbox.pop(timeout.map(clock::after), |item| self.count(item)))
+        self.finish(self.inbox.pop(timeout.map(clock::after), |item| self.take(item)))
     }
 
     /// The next message if it is there.
     pub fn try_next(&self) -> Result<u64, ErrorKind> {
-        self.finish(self.inbox.try_pop(|item| self.count(item)))
+        self.finish(self.inbox.try_pop(|item| self.take(item)))
     }
 
-    fn count(&self, item: &Item) {
+    fn take(&self, item: &mut Item) -> Message {
         self.subscriber.hand_out(item.message.size() as u64);
+        item.take()
     }
 
-    fn finish(&self, outcome: Result<Item, Empty>) -> Result<u64, ErrorKind> {
+    fn finish(&self, outcome: Result<Message, Empty>) -> Result<u64, ErrorKind> {
         match outcome {
-            Ok(Item { message, .. }) => {
+            Ok(message) => {
                 if self.subscriber.try_recover() {
                     self.recovered();
                 }

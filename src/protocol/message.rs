@@ -58,8 +58,8 @@ pub(crate) fn parts(reply: bool, block: bool) -> u8 {
     (u8::from(reply) * Layout::REPLY) | (u8::from(block) * Layout::BLOCK)
 }
 
-/// A length in a layout. What is longer than 4 GiB is cut: no control line takes such a name, and no
-/// server such headers.
+/// A length in a layout. What is longer than 4 GiB is cut: no control line takes such a name, and
+/// no server such headers.
 pub(crate) fn narrow(len: usize) -> u32 {
     u32::try_from(len).unwrap_or(u32::MAX)
 }

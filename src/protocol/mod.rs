@@ -4,9 +4,8 @@
 //! which imports only from those before it:
 //!
 //! - `space`: the place of a frame in a buffer.
-//! - `frame`: the bytes of a received message.
 //! - `subject`: what a subject, queue group and inbox prefix may hold.
-//! - `headers`, `message`: the data of a message.
+//! - `headers`, `frame`, `message`: the data of a message, and the bytes of a received one.
 //! - `op`: the client's operations as bytes, and the server's operations as values.
 //! - `info`, `connect`: the JSON of INFO and CONNECT.
 //! - `parser`: the server's bytes, in any chunks, into operations.

@@ -1,8 +1,9 @@
 //! The operations of the protocol: the client's as bytes, the server's as values.
 //!
 //! Client operations are written straight into the caller's buffer, messages into the place that
-//! they take in it: no formatting machinery, no allocation of their own. Nothing is validated here: the names passed the checks of `subject`
-//! before, and a buffer gets whole frames only. CONNECT is JSON and has a file of its own.
+//! they take in it: no formatting machinery, no allocation of their own. Nothing is validated here:
+//! the names passed the checks of `subject` before, and a buffer gets whole frames only. CONNECT is
+//! JSON and has a file of its own.
 
 use crate::protocol::headers::Headers;
 use crate::protocol::info::ServerInfoUpdate;

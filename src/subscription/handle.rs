@@ -134,7 +134,7 @@ impl Subscription {
             let text = "a callback that a connection waits for cannot wait without a deadline";
             return self.try_next()?.ok_or_else(|| Error::new(ErrorKind::Misuse, text));
         }
-        self.finish(self.mailbox.pop(None, |item| self.count(item)), "no deadline")
+        self.finish(self.mailbox.pop(None, |item| self.take(item)), "no deadline")
     }
 
     /// The next message if one is there. Does not wait.
@@ -195,32 +195,32 @@ impl Subscription {
     /// # fn main() {}
     /// ```
     pub fn next_deadline(&self, deadline: Instant) -> Result<Message> {
-        self.finish(self.mailbox.pop(Some(deadline), |item| self.count(item)), "the deadline")
+        let next = self.mailbox.pop(Some(deadline), |item| self.take(item));
+        self.finish(next, "the deadline")
     }
 
     /// What is there, without waiting.
-    pub(super) fn pop_now(&self) -> Result<Item, Empty> {
-        self.mailbox.try_pop(|item| self.count(item))
+    pub(super) fn pop_now(&self) -> Result<Message, Empty> {
+        self.mailbox.try_pop(|item| self.take(item))
     }
 
-    /// Counts a message that leaves the queue, with the queue locked.
-    fn count(&self, item: &Item) {
+    /// Takes a message out of its place and counts it, with the queue locked.
+    #[inline(always)]
+    fn take(&self, item: &mut Item) -> Message {
         self.subscriber.hand_out(item.message.size() as u64);
+        item.take()
     }
 
-    pub(super) fn finish(&self, outcome: Result<Item, Empty>, by: &str) -> Result<Message> {
+    #[inline(always)]
+    pub(super) fn finish(&self, outcome: Result<Message, Empty>, by: &str) -> Result<Message> {
         match outcome {
-            Ok(Item { message, .. }) => {
+            Ok(message) => {
                 if self.subscriber.try_recover() {
                     self.connection.core().tell_recovered(&self.subscriber);
                 }
                 Ok(message)
             }
-            Err(Empty::Timeout) => {
-                Err(Error::new(ErrorKind::Timeout, format!("no message by {by}")))
-            }
-            Err(Empty::Refused(error)) => Err(error.into()),
-            Err(Empty::Ended(end)) => Err(end.error()),
+            Err(empty) => Err(why_none(empty, by)),
         }
     }
 
@@ -497,5 +497,14 @@ impl Consumer for Subscription {
 
     fn status(&self) -> ConsumerStatus {
         Consumer::status(&*self.subscriber)
+    }
+}
+
+#[cold]
+fn why_none(empty: Empty, by: &str) -> Error {
+    match empty {
+        Empty::Timeout => Error::new(ErrorKind::Timeout, format!("no message by {by}")),
+        Empty::Refused(error) => error.into(),
+        Empty::Ended(end) => end.error(),
     }
 }

@@ -72,19 +72,25 @@ struct State<T> {
 }
 
 impl<T> State<T> {
-    /// The next message, the refusal, or the end; none while there is nothing.
-    fn take(&mut self, spares: &Spares<T>) -> Option<Result<T, Empty>> {
-        if let Some(item) = self.items.pop_front() {
-            spares.take_in(&mut self.items);
-            return Some(Ok(item));
-        }
+    /// Takes the next message, where there is one, out of its place.
+    #[inline(always)]
+    fn take<R>(&mut self, spares: &Spares<T>, take: impl FnOnce(&mut T) -> R) -> Option<R> {
+        let taken = take(self.items.front_mut()?);
+        self.items.pop_front();
+        spares.take_in(&mut self.items);
+        Some(taken)
+    }
+
+    /// The refusal, or the end; none while there may be more.
+    fn last_word(&mut self) -> Option<Empty> {
         if let Some(error) = self.refused.take() {
-            return Some(Err(Empty::Refused(error)));
+            return Some(Empty::Refused(error));
         }
-        self.reached_end().map(|end| Err(Empty::Ended(end.clone())))
+        self.reached_end().map(|end| Empty::Ended(end.clone()))
     }
 
     /// The bell, if there is something to take.
+    #[inline(always)]
     fn bell(&self) -> Option<Arc<dyn Bell>> {
         let bell = self.bell.as_ref()?;
         let something =
@@ -159,15 +165,36 @@ impl<T> Mailbox<T> {
         true
     }
 
-    /// The next message. Waits until the deadline (`None`: until there is one or the end). `took`
-    /// sees it with the queue locked: what it counts has one writer at a time.
-    pub(crate) fn pop(&self, deadline: Option<Instant>, took: impl Fn(&T)) -> Result<T, Empty> {
+    /// The next message. Waits until the deadline (`None`: until there is one or the end). `take`
+    /// takes it out of its place with the queue locked: what it counts has one writer at a time.
+    // In each of its callers, to which it hands the message: one that is moved about costs more
+    // than the rest of what is done for it.
+    #[inline(always)]
+    pub(crate) fn pop<R>(
+        &self,
+        deadline: Option<Instant>,
+        take: impl FnOnce(&mut T) -> R,
+    ) -> Result<R, Empty> {
         let mut state = self.state.lock();
-        loop {
-            if let Some(outcome) = state.take(&self.spares) {
-                outcome.iter().for_each(took);
+        if state.items.is_empty() {
+            state = self.await_item(state, deadline)?;
+        }
+        let taken = state.take(&self.spares, take);
+        ring(state);
+        taken.ok_or(Empty::Timeout)
+    }
+
+    /// Waits for a message.
+    #[inline(never)]
+    fn await_item<'a>(
+        &self,
+        mut state: MutexGuard<'a, State<T>>,
+        deadline: Option<Instant>,
+    ) -> Result<MutexGuard<'a, State<T>>, Empty> {
+        while state.items.is_empty() {
+            if let Some(empty) = state.last_word() {
                 ring(state);
-                return outcome;
+                return Err(empty);
             }
             if deadline.is_some_and(|deadline| clock::now() >= deadline) {
                 return Err(Empty::Timeout);
@@ -176,13 +203,16 @@ impl<T> Mailbox<T> {
             self.arrived.wait_until(&mut state, deadline);
             state.waiting -= 1;
         }
+        Ok(state)
     }
 
     /// The next message if one is there, without waiting; otherwise like `pop`.
-    pub(crate) fn try_pop(&self, took: impl Fn(&T)) -> Result<T, Empty> {
+    pub(crate) fn try_pop<R>(&self, take: impl FnOnce(&mut T) -> R) -> Result<R, Empty> {
         let mut state = self.state.lock();
-        let outcome = state.take(&self.spares).unwrap_or(Err(Empty::Timeout));
-        outcome.iter().for_each(took);
+        let outcome = match state.take(&self.spares, take) {
+            Some(taken) => Ok(taken),
+            None => Err(state.last_word().unwrap_or(Empty::Timeout)),
+        };
         ring(state);
         outcome
     }
@@ -322,6 +352,7 @@ impl<T> Mailbox<T> {
 }
 
 /// Lets go of a queue, then rings its bell if there is something to take.
+#[inline(always)]
 fn ring<T>(state: MutexGuard<'_, State<T>>) {
     let bell = state.bell();
     drop(state);
@@ -341,14 +372,14 @@ mod tests {
         let mailbox = Mailbox::new(&Arc::default());
         assert!(mailbox.push_all(&mut [1, 2].into()));
         assert!(mailbox.end(EndReason::Drained, Rest::Keep { until: 3 }).is_empty());
-        assert_eq!(mailbox.pop(None, |_| ()).expect("first"), 1);
-        assert_eq!(mailbox.try_pop(|_| ()).expect("second"), 2);
-        assert!(matches!(mailbox.try_pop(|_| ()), Err(Empty::Timeout)), "one is on its way");
+        assert_eq!(mailbox.pop(None, |item| *item).expect("first"), 1);
+        assert_eq!(mailbox.try_pop(|item| *item).expect("second"), 2);
+        assert!(matches!(mailbox.try_pop(|item| *item), Err(Empty::Timeout)), "one is on its way");
         assert!(mailbox.push_all(&mut [3].into()));
         let mut late = vec![4];
         assert!(!mailbox.push_all(&mut late) && late == [4]);
-        assert_eq!(mailbox.try_pop(|_| ()).expect("third"), 3);
-        assert!(matches!(mailbox.pop(None, |_| ()), Err(Empty::Ended(EndReason::Drained))));
+        assert_eq!(mailbox.try_pop(|item| *item).expect("third"), 3);
+        assert!(matches!(mailbox.pop(None, |item| *item), Err(Empty::Ended(EndReason::Drained))));
     }
 
     #[test]
@@ -359,7 +390,10 @@ mod tests {
             assert!(mailbox.push_all(&mut (0..2000).collect()));
             assert!(mailbox.space() >= 2000);
         }
-        assert!((0..2000).all(|item| matches!(pulled.try_pop(|_| ()), Ok(taken) if taken == item)));
+        assert!(
+            (0..2000)
+                .all(|item| matches!(pulled.try_pop(|item| *item), Ok(taken) if taken == item))
+        );
         assert_eq!(pulled.space(), 0);
         let mut batch = VecDeque::new();
         assert!(handled.take_all(&mut batch));
@@ -382,7 +416,7 @@ mod tests {
         assert!(mailbox.push_all(&mut [1].into()));
         assert_eq!(mailbox.end(EndReason::Unsubscribed, Rest::Drop), [1]);
         assert!(!mailbox.push_all(&mut [2].into()));
-        assert!(matches!(mailbox.try_pop(|_| ()), Err(Empty::Ended(_))));
+        assert!(matches!(mailbox.try_pop(|item| *item), Err(Empty::Ended(_))));
     }
 
     #[test]
@@ -393,7 +427,7 @@ mod tests {
             .map(|_| {
                 let mailbox = Arc::clone(&mailbox);
                 std::thread::Builder::new()
-                    .spawn(move || mailbox.pop(Some(far), |_| ()))
+                    .spawn(move || mailbox.pop(Some(far), |item| *item))
                     .expect("a thread")
             })
             .collect();
@@ -457,13 +491,13 @@ mod tests {
         let rings = || count.0.swap(0, Ordering::SeqCst);
         mailbox.attach(Some(Arc::<Count>::clone(&count)));
         assert_eq!(rings(), 1, "there is something already");
-        assert_eq!(mailbox.try_pop(|_| ()).expect("first"), 1);
+        assert_eq!(mailbox.try_pop(|item| *item).expect("first"), 1);
         assert_eq!(rings(), 1, "one is left");
-        assert_eq!(mailbox.try_pop(|_| ()).expect("second"), 2);
+        assert_eq!(mailbox.try_pop(|item| *item).expect("second"), 2);
         assert_eq!(rings(), 0);
         assert!(mailbox.push_all(&mut [3, 4, 5].into()));
         assert_eq!(rings(), 1, "once for a batch");
-        assert_eq!(mailbox.pop(None, |_| ()).expect("third"), 3);
+        assert_eq!(mailbox.pop(None, |item| *item).expect("third"), 3);
         assert_eq!(rings(), 1, "waiting for it is another way to take one");
         mailbox.attach(None);
         let _ = mailbox.end(EndReason::Drained, Rest::Keep { until: 0 });
@@ -474,8 +508,8 @@ mod tests {
     fn a_refusal_is_said_once() {
         let mailbox: Mailbox<u8> = Mailbox::new(&Arc::default());
         mailbox.refuse(ServerError::parse("Permissions Violation for Subscription to \"a\""));
-        assert!(matches!(mailbox.try_pop(|_| ()), Err(Empty::Refused(_))));
-        assert!(matches!(mailbox.try_pop(|_| ()), Err(Empty::Timeout)));
+        assert!(matches!(mailbox.try_pop(|item| *item), Err(Empty::Refused(_))));
+        assert!(matches!(mailbox.try_pop(|item| *item), Err(Empty::Timeout)));
     }
 
     #[test]
@@ -486,7 +520,7 @@ mod tests {
                 let mailbox = Arc::clone(&mailbox);
                 let far = Instant::now() + Duration::from_secs(60);
                 std::thread::Builder::new()
-                    .spawn(move || mailbox.pop(Some(far), |_| ()))
+                    .spawn(move || mailbox.pop(Some(far), |item| *item))
                     .expect("a thread")
             })
             .collect();

@@ -37,6 +37,12 @@ pub(crate) struct Item {
 impl Item {
     /// The place of a message.
     pub(super) const NOTHING: Self = Self { subscriber: None, message: Message::NOTHING };
+
+    /// Takes the message out of its place.
+    #[inline(always)]
+    pub(crate) fn take(&mut self) -> Message {
+        std::mem::replace(&mut self.message, Message::NOTHING)
+    }
 }
 
 /// The queue of one consumer.

@@ -19,7 +19,8 @@ const LAYERS: &str = "
     .               server_error error server_url server_list statistics
     sync            plain modelled ranked
     .               clock trace outcome random bell
-    protocol        subject headers message info tls_policy op connect plain body parser handshake
+    protocol        space subject headers frame message
+    protocol        info tls_policy op connect plain body parser handshake
     .               read_listener
     auth            secret nkey jwt creds login sign ways
     transport       stream connector foreign resolve tcp held_back read_wait no_tls no_websocket
