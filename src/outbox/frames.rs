@@ -14,9 +14,10 @@
 //! Frames are written into places that are there already: a buffer that grows with each part of a
 //! frame costs a check for each.
 //!
-//! Invariants: `frame_start ≤ head ≤ end ≤ bytes.len()`; the lengths of the groups from `first` on add up to the bytes
-//! from `frame_start` to `end`; after `settle`, `head` is inside the first unfinished frame; `cut_end` is
-//! the end of a group, or `head` where nothing is cut; what was cut gets no frames any more.
+//! Invariants: `frame_start ≤ head ≤ end ≤ bytes.len()`; the lengths of the groups from `first` on
+//! add up to the bytes from `frame_start` to `end`; after `settle`, `head` is inside the first
+//! unfinished frame; `cut_end` is the end of a group, or `head` where nothing is cut; what was cut
+//! gets no frames any more.
 
 use crate::protocol::publish_frame_len;
 
