@@ -222,8 +222,9 @@
 //! 2 s. Only [`Subscription::next`], [`SubscriptionSet::next`], their `iter` and
 //! [`Connection::events`] wait without a limit, and they end when the connection closes.
 //!
-//! * `publish` does not wait for the socket; for room in a full outbox up to 2 s by default
-//!   ([`OutboxPolicy`]), but not on the connection's own threads, where it fails at once.
+//! * `publish` does not wait for the socket; for room in a full outbox up to 2 s by default, and
+//!   while it fills as long as the writer is quick ([`OutboxPolicy`]), but not on the connection's
+//!   own threads, where it fails at once.
 //! * A handler of a dispatcher may block: only its own dispatcher waits.
 //! * The callbacks `reconnect_delay` and `select_server` run on the reader thread, in an outage, so
 //!   they should return soon. `flush`, `barrier`, `wait_for_status` and `wait_closed` of the same

@@ -21,9 +21,7 @@ impl Connection {
     /// # Blocking
     ///
     /// Not on the socket. When the outbox is full, what the
-    /// [`OutboxPolicy`](crate::OutboxPolicy) says: by default up to 2 s. Under that policy a
-    /// publisher that is 512 KiB ahead of the writer also lets it catch up, for at most 10 ms;
-    /// where that is in vain, the whole outbox is used.
+    /// [`OutboxPolicy`](crate::OutboxPolicy) says, and when it fills: by default up to 2 s.
     ///
     /// # Errors
     ///

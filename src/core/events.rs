@@ -394,9 +394,6 @@ impl Tap {
         let mut queue = self.queue.lock();
         loop {
             if let Some((_, notice)) = queue.pop() {
-                if queue.finished && queue.items.is_empty() {
-                    self.queued.notify_all();
-                }
                 self.ring(queue);
                 return Tapped::Notice(notice);
             }

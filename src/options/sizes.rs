@@ -12,7 +12,7 @@ impl OptionsBuilder {
         self
     }
 
-    /// What a publisher does when the outbox is full. Default: wait up to 2 s.
+    /// What a publisher does when the outbox is full, or fills. Default: wait up to 2 s.
     pub fn outbox_policy(mut self, policy: OutboxPolicy) -> Self {
         self.config.outbox.policy = policy;
         self

@@ -1,6 +1,6 @@
 //! Appending frames. Called by any thread; `control` with the registry locked.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::frames::Kind;
 use super::pongs::Pong;
@@ -33,15 +33,48 @@ pub(crate) struct Outgoing<'a> {
 
 enum Room {
     Yes,
-    /// There is room, but the writer is behind: at most so long until it is not.
+    /// There is room, but the writer is behind. It has at most so long.
     Behind(Duration),
     Drop,
     Wait(Duration),
 }
 
-/// What a publisher gives a writer that is behind. A server on the same machine or network takes
-/// the high water within it; from a slower one a burst must not wait.
+/// What a publisher gives a writer that is behind, again for each high water that it takes: one on
+/// the same machine or network does. For a slower one a burst must not wait.
 pub(super) const BRIEFLY: Duration = Duration::from_millis(10);
+
+/// How long a writer counts as slow that was waited for in vain: a moment without the processor must
+/// not cost the rest of a long burst what it gains.
+const SLOW_FOR: Duration = Duration::from_secs(1);
+
+/// A publisher's wait for a writer that is behind.
+struct CatchUp {
+    /// What had been written when it was looked at last, and when it is looked at again.
+    mark: u64,
+    look: Instant,
+}
+
+impl CatchUp {
+    fn begin(state: &mut State) -> Self {
+        // The writer gets another chance.
+        state.overrun = None;
+        Self { mark: state.written, look: clock::after(BRIEFLY) }
+    }
+
+    /// Until when to wait; none if it is in vain.
+    fn until(&mut self, state: &mut State, high_water: usize, end: Instant) -> Option<Instant> {
+        let now = clock::now();
+        if now >= self.look {
+            let taken = state.written - self.mark;
+            if taken < high_water as u64 {
+                state.overrun = Some(now + SLOW_FOR);
+                return None;
+            }
+            (self.mark, self.look) = (state.written, now + BRIEFLY);
+        }
+        (now < end).then_some(self.look.min(end))
+    }
+}
 
 /// The most bytes that the urgent lane holds: a server that pings faster than we can write must not
 /// fill our memory.
@@ -93,22 +126,19 @@ impl Outbox {
         with_headers: bool,
         may_wait: bool,
     ) -> Result<bool> {
-        let (mut briefly, mut deadline) = (None, None);
+        let (mut catch_up, mut deadline) = (None, None);
         loop {
             // Between two waits the connection may end, or another server may accept less.
             state.admits(with_headers, len.announced)?;
-            let until = match self.room_for(state, len.frame)? {
+            let until = match self.room_for(state, len.frame, may_wait)? {
                 Room::Yes => return Ok(true),
                 Room::Behind(patience) => {
-                    let until = *briefly.get_or_insert_with(|| clock::after(patience));
-                    if !may_wait {
-                        return Ok(true);
+                    let end = *deadline.get_or_insert_with(|| clock::after(patience));
+                    let wait = catch_up.get_or_insert_with(|| CatchUp::begin(state));
+                    match wait.until(state, self.config.high_water, end) {
+                        Some(until) => until,
+                        None => return Ok(true),
                     }
-                    if clock::now() >= until {
-                        state.overrun = true;
-                        return Ok(true);
-                    }
-                    until
                 }
                 Room::Drop => {
                     state.discarded += 1;
@@ -119,7 +149,7 @@ impl Outbox {
                     if !may_wait || clock::now() >= until {
                         return Err(self.full());
                     }
-                    state.overrun = true;
+                    state.overrun = Some(clock::after(SLOW_FOR));
                     until
                 }
             };
@@ -153,12 +183,12 @@ impl Outbox {
 
     /// Whether there is room for a frame of that length. A frame larger than the limit is let in
     /// when nothing else waits, or it could never be sent.
-    fn room_for(&self, state: &State, length: usize) -> Result<Room> {
+    fn room_for(&self, state: &State, length: usize, may_wait: bool) -> Result<Room> {
         if state.phase == Phase::Up {
             if state.bytes == 0 || state.bytes.saturating_add(length) <= self.config.limit {
-                let behind = state.bytes >= self.config.high_water && !state.overrun;
+                let behind = may_wait && state.is_behind(self.config.high_water);
                 return Ok(match self.config.policy {
-                    OutboxPolicy::Block(patience) if behind => Room::Behind(patience.min(BRIEFLY)),
+                    OutboxPolicy::Block(patience) if behind => Room::Behind(patience),
                     _ => Room::Yes,
                 });
             }
@@ -238,5 +268,44 @@ impl Outbox {
             }
             self.wake_flusher(&mut state);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::state::OutboxConfig;
+    use super::*;
+
+    #[test]
+    fn a_quick_writer_is_waited_for_again_and_a_slow_one_is_not() {
+        let outbox = Outbox::new(OutboxConfig {
+            limit: 1 << 20,
+            high_water: 1000,
+            policy: OutboxPolicy::Block(Duration::from_secs(60)),
+            reconnect_buffer: ReconnectBuffer::Off,
+            control_line: 4096,
+        });
+        let mut state = outbox.state.lock();
+        let end = Instant::now() + Duration::from_secs(60);
+        state.overrun = Some(end);
+        let mut wait = CatchUp::begin(&mut state);
+        assert_eq!(state.overrun, None, "another chance");
+        let look = wait.look;
+        assert_eq!(wait.until(&mut state, 1000, end), Some(look));
+        for _ in 0..3 {
+            state.written += 1000;
+            wait.look = Instant::now();
+            let again = wait.until(&mut state, 1000, end).expect("it is quick");
+            assert!(again > look && again <= end && state.overrun.is_none());
+        }
+        // The patience is over, which says nothing of the writer.
+        state.written += 1000;
+        wait.look = Instant::now();
+        assert_eq!(wait.until(&mut state, 1000, Instant::now()), None);
+        assert_eq!(state.overrun, None);
+        state.written += 999;
+        wait.look = Instant::now();
+        assert_eq!(wait.until(&mut state, 1000, end), None);
+        assert!(state.overrun.is_some_and(|until| until > Instant::now()));
     }
 }

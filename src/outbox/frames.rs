@@ -96,9 +96,21 @@ impl Frames {
         self.bytes.get_mut(self.end..end).unwrap_or_default()
     }
 
+    /// Makes the buffer longer, by no more than it keeps when it is empty where that is enough.
     #[cold]
     fn grow(&mut self, least: usize) {
-        self.bytes.resize(least.saturating_add(least / 2), 0);
+        let len = if least <= KEEP {
+            least.max(2 * self.bytes.len()).min(KEEP)
+        } else {
+            least.saturating_add(least / 2)
+        };
+        // Asked for zeroed: the system gives the pages of a large one when they are written to.
+        let mut longer = vec![0; len];
+        let used = self.bytes.get(..self.end).unwrap_or_default();
+        if let Some(front) = longer.get_mut(..used.len()) {
+            front.copy_from_slice(used);
+        }
+        self.bytes = longer;
     }
 
     /// Takes in the frame that was written into its place.
@@ -302,6 +314,26 @@ mod tests {
             frames.push(Kind::Data, A.as_bytes());
         }
         assert_eq!(frames.cut(GROUP_MOST), (GROUP_MOST / A.len() * A.len(), 0));
+    }
+
+    #[test]
+    fn the_space_of_a_burst_is_kept_whatever_the_messages_are_and_that_of_a_peak_is_not() {
+        let high_water = crate::outbox::HIGH_WATER;
+        for length in (20..2000).step_by(7).chain((2000..KEEP - high_water).step_by(9973)) {
+            let frame = vec![b'x'; length];
+            let mut frames = Frames::new();
+            while frames.end < high_water {
+                frames.push(Kind::Data, &frame);
+            }
+            let (bytes, _) = frames.totals();
+            frames.advance(bytes);
+            frames.take_written();
+            assert!(frames.is_empty() && frames.bytes.len() >= high_water, "{length}");
+            frames.push(Kind::Data, &vec![b'x'; KEEP + 1]);
+            frames.advance(KEEP + 1);
+            frames.take_written();
+            assert!(frames.is_empty() && frames.bytes.is_empty(), "{length}");
+        }
     }
 
     #[test]

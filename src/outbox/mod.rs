@@ -9,6 +9,10 @@
 //!   PONG, keep-alive PING ──▶ urgent ──────(between two batches)────────▶ socket
 //! ```
 //!
+//! With the policy `Block`, a publisher that finds the *high water* waiting lets the writer catch
+//! up, to half of it, as long as that is quick; the writer counts as *overrun* for a while where it
+//! is not, and then the outbox is used up to its limit.
+//!
 //! A stream over TLS takes bytes before the kernel does: what it has encrypted counts as written,
 //! and what it then holds back belongs to the same turn, which is not done before it is sent.
 //!

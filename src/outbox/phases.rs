@@ -655,34 +655,54 @@ mod tests {
     }
 
     #[test]
-    fn a_publisher_that_is_ahead_lets_the_writer_catch_up_and_does_not_where_it_cannot() {
+    fn a_writer_that_does_not_write_is_waited_for_once_and_briefly() {
         let outbox = outbox(8 << 20, OutboxPolicy::Block(Duration::from_secs(60)));
         let payload = "x".repeat(1000);
-        // Nobody writes: one publisher waits, briefly, and the others go on up to the limit.
+        // One publisher waits, and the others go on up to the limit.
         up(&outbox, 1, &Slot::new([]));
         let start = Instant::now();
         for _ in 0..8000 {
             publish_from(&outbox, &payload, true).expect("room");
         }
         assert!(start.elapsed() >= BRIEFLY && start.elapsed() < Duration::from_secs(60));
-        assert!(outbox.state.lock().overrun);
+        assert!(outbox.state.lock().overrun.is_some());
         flush(&outbox);
-        assert!(!outbox.state.lock().overrun, "the writer has caught up");
-        // Where somebody writes, no more waits than the writer finds in the caches.
-        let (mut most, mut overrun) = (0, false);
+        assert!(outbox.state.lock().overrun.is_none(), "the writer has caught up");
+    }
+
+    /// Publishes beside a writer. Returns the most that waited, and whether the writer was found
+    /// slow.
+    fn publish_beside_a_writer() -> (usize, bool) {
+        let outbox = outbox(8 << 20, OutboxPolicy::Block(Duration::from_secs(60)));
+        let stream = Slot::new([]);
+        up(&outbox, 1, &stream);
+        let payload = "x".repeat(1000);
+        let (mut most, mut slow) = (0, false);
         std::thread::scope(|scope| {
             scope.spawn(|| write_batches(&outbox));
-            for _ in 0..20_000 {
+            for _ in 0..3000 {
                 publish_from(&outbox, &payload, true).expect("room");
                 most = most.max(outbox.pending().1);
-                overrun |= outbox.state.lock().overrun;
+                slow |= outbox.state.lock().overrun.is_some();
             }
             outbox.close();
             outbox.wait_written(Instant::now() + Duration::from_secs(60));
             outbox.finish();
         });
-        assert!(overrun || most <= HIGH_WATER + 1100, "{most} bytes");
-        assert_eq!(outbox.pending(), (0, 0));
+        assert_eq!((outbox.pending(), stream.taken.lock().len()), ((0, 0), 3000 * 1014));
+        (most, slow)
+    }
+
+    #[test]
+    fn beside_a_quick_writer_no_more_waits_than_it_finds_in_the_caches() {
+        // On a busy machine the writer may be slow, and then more waits.
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            match publish_beside_a_writer() {
+                (most, false) => return assert!(most <= HIGH_WATER + 1100, "{most} bytes"),
+                _ => assert!(Instant::now() < deadline, "slow each time"),
+            }
+        }
     }
 
     #[test]

@@ -9,13 +9,16 @@ use crate::protocol::announced_size;
 use crate::sync::{Arc, Condvar, Mutex, Rank};
 use crate::transport::Stream;
 
-/// What a publisher does when the outbox is full while the connection is up.
+/// What a publisher does when the outbox is full, or fills, while the connection is up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum OutboxPolicy {
-    /// Wait so long for room, then fail with [`ErrorKind::OutboxFull`]. The default, with 2 s. A
-    /// publisher that is 512 KiB ahead of the writer lets it catch up, for at most 10 ms. Code that
-    /// runs on a thread of the connection (a handler or listener) gets the error at once.
+    /// Wait so long for room, then fail with [`ErrorKind::OutboxFull`]. The default, with 2 s. Code
+    /// that runs on a thread of the connection (a handler or listener) gets the error at once.
+    ///
+    /// Where 512 KiB wait, a publisher also waits while the writer takes as much in 10 ms, at most
+    /// as long as for room: what is written then is still in the caches of the processor. A slower
+    /// writer is waited for 10 ms, and not again before it has caught up or a second has passed.
     Block(Duration),
     /// Fail with [`ErrorKind::OutboxFull`] at once.
     Error,
@@ -37,7 +40,7 @@ pub enum ReconnectBuffer {
 #[derive(Debug, Clone)]
 pub(crate) struct OutboxConfig {
     pub(crate) limit: usize,
-    /// From so many bytes on a publisher that may wait lets the writer catch up, briefly.
+    /// From so many waiting bytes on a publisher that may wait lets the writer catch up.
     pub(crate) high_water: usize,
     pub(crate) policy: OutboxPolicy,
     pub(crate) reconnect_buffer: ReconnectBuffer,
@@ -107,7 +110,7 @@ pub(crate) struct Remains {
 pub(crate) struct Outbox {
     pub(super) config: OutboxConfig,
     pub(super) state: Mutex<State>,
-    /// Publishers wait here for room.
+    /// Publishers wait here for room, and for the writer to catch up.
     pub(super) room: Condvar,
     /// The flusher waits here for work.
     pub(super) work: Condvar,
@@ -139,11 +142,13 @@ pub(super) struct State {
     /// The stream did not take all that a caller wrote last, and the flusher, which can wait for
     /// it, has not written everything since.
     pub(super) balked: bool,
-    /// A publisher has waited in vain for the writer to catch up: until it has, the outbox is used
-    /// up to its limit.
-    pub(super) overrun: bool,
+    /// The writer is slower than publishers, who have waited for it in vain: until then, or until
+    /// it has caught up, the outbox is used up to its limit.
+    pub(super) overrun: Option<Instant>,
+    /// Bytes of all frames that have been written whole.
+    pub(super) written: u64,
     pub(super) last_write: Option<Instant>,
-    /// Publishers waiting for room.
+    /// Publishers waiting for room, or for the writer to catch up.
     pub(super) waiting: usize,
     /// Bytes and messages of all frames that are not written whole.
     pub(super) bytes: usize,
@@ -218,7 +223,8 @@ impl Outbox {
             flusher_woken: false,
             broken: false,
             balked: false,
-            overrun: false,
+            overrun: None,
+            written: 0,
             last_write: None,
             waiting: 0,
             bytes: 0,
@@ -228,8 +234,13 @@ impl Outbox {
             torn: 0,
             discarded: 0,
         };
+        // Only who may wait looks at what is below the limit.
+        let high_water = match config.policy {
+            OutboxPolicy::Block(_) => config.high_water.min(config.limit),
+            OutboxPolicy::Error | OutboxPolicy::DropNewest => config.limit,
+        };
         Self {
-            config: OutboxConfig { high_water: config.high_water.min(config.limit), ..config },
+            config: OutboxConfig { high_water, ..config },
             state: Mutex::new(Rank::Outbox, state),
             room: Condvar::new(),
             work: Condvar::new(),
@@ -356,6 +367,8 @@ impl State {
         self.epoch = 0;
         self.writing = false;
         self.balked = false;
+        // What is known of one server says nothing of the next.
+        self.overrun = None;
         Remains { pongs: self.pongs.clear() }
     }
 

@@ -30,6 +30,13 @@ pub(crate) struct Broken {
 }
 
 impl State {
+    /// So much waits that a publisher lets the writer catch up, which is not known to be slow.
+    #[inline]
+    pub(super) fn is_behind(&self, high_water: usize) -> bool {
+        let slow = self.overrun.is_some_and(|until| clock::now() < until);
+        self.bytes >= high_water && self.messages > 1 && !slow
+    }
+
     /// Nobody is about to write. Whoever waits for the answer does not wait for the flusher too, if
     /// that was woken and has not begun.
     #[inline]
@@ -187,12 +194,16 @@ impl Outbox {
             batch.urgent.append(&mut state.urgent);
             state.urgent = batch.urgent;
         }
-        let low_water = self.config.high_water / 2;
-        state.overrun &= state.bytes > low_water;
+        state.written += bytes as u64;
+        // One message is copied while the one in front of it is written, however large they are.
+        let caught_up = state.bytes <= self.config.high_water / 2 || state.messages <= 1;
+        if caught_up {
+            state.overrun = None;
+        }
         // Not for each batch: a publisher that is woken for room for a few messages sleeps again at
         // once, and each time costs two switches of threads.
-        let most = if state.overrun { self.config.limit / 8 * 7 } else { low_water };
-        if state.waiting > 0 && bytes > 0 && state.bytes <= most {
+        let room = state.overrun.is_some() && state.bytes <= self.config.limit / 8 * 7;
+        if state.waiting > 0 && bytes > 0 && (caught_up || room) {
             self.room.notify_all();
         }
         // Only whoever ends or closes the connection waits here.

@@ -2,7 +2,8 @@
 //!
 //! A part costs one step of the block's counter and a few words, all of which the compiler sees:
 //! what [`Bytes`] does behind calls of functions that it finds at run time is most of the cost of a
-//! small message. Everything larger is a [`Bytes`]. Invariant: a part lies inside its block.
+//! small message. Messages of a dense stream are parts; every other one is a [`Bytes`], which may
+//! share a block of its own kind. Invariant: a part lies inside its block.
 
 use std::fmt;
 use std::ops::Deref;
@@ -61,13 +62,17 @@ impl Frame {
         }
     }
 
-    /// The end from a place on, or nothing, as a counted reference of its own.
+    /// The end from a place on, or nothing, as a counted reference of its own, which costs a part an
+    /// allocation.
     pub(crate) fn end(&self, from: usize) -> Bytes {
         match self {
             Self::Whole(bytes) => bytes.slice(from.min(bytes.len())..),
             Self::Part(part) => {
                 let skipped = u32::try_from(from).map_or(part.len, |from| from.min(part.len));
                 let (from, len) = (part.from + skipped, part.len - skipped);
+                if len == 0 {
+                    return Bytes::new();
+                }
                 Bytes::from_owner(Part { block: part.block.clone(), from, len })
             }
         }

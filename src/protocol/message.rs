@@ -2,7 +2,7 @@
 //!
 //! A received message is one piece of memory: subject, reply subject, raw header block and
 //! payload, with what stood between them in the control line. A clone counts up references and
-//! copies nothing. What was made or changed here has its payload and headers beside that slice.
+//! copies nothing. What was made or changed here has its payload and headers beside it.
 //! Nothing is validated here: publishing does that. Invariants: subject and reply subject are
 //! UTF-8, and the lengths lie inside the frame.
 

@@ -8,8 +8,8 @@
 //! Called by the reading thread alone, holding nothing.
 //!
 //! A piece costs less than a copy of each message, and wastes what lies between those that somebody
-//! wants. So the buffer is looked at in windows of a block's length: only after a window of which
-//! messages took at least half is the next one a piece.
+//! wants. So the buffer is looked at in windows of about a block's length: only after a window of
+//! which messages took at least half is the next one a piece.
 //!
 //! Invariants: `start <= scanned <= end <= buffer.len()`; the buffer is not read from while a
 //! message is being filled directly. After an error nothing is parsed any more.
@@ -34,8 +34,11 @@ const BUFFER: usize = 64 * 1024;
 const BLOCK: usize = 4 * 1024;
 /// The largest message that goes into a shared block: three of a kilobyte, with their lines, fit.
 const SMALL: usize = BLOCK / 3;
-/// The largest message that begins a piece of the read buffer: larger ones fill it badly.
+/// The largest message whose piece of the read buffer ends anywhere: of larger ones it has only as
+/// many as fit, as what follows is often alike.
 const TINY: usize = 512;
+/// What stands between the parts of two messages that are kept.
+const BETWEEN: usize = b"\r\nMSG ".len();
 
 /// What the parser accepts, so that a hostile server cannot fill the memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +73,7 @@ pub(crate) struct Parser {
     /// A copy of the window, if it is one piece; none once the buffer is read into.
     piece: Option<Arc<[u8]>>,
     window_at: usize,
+    window_end: usize,
     /// What messages took of the window; 0 before the first of a read.
     window_used: usize,
     /// Whether messages took most of the last window.
@@ -90,6 +94,7 @@ impl Parser {
             block: BytesMut::new(),
             piece: None,
             window_at: 0,
+            window_end: 0,
             window_used: 0,
             dense: false,
             failed: None,
@@ -289,23 +294,23 @@ impl Parser {
         if frame.len() > SMALL {
             return Bytes::copy_from_slice(frame).into();
         }
-        if frame.len() <= TINY {
-            let begins = self.window_used == 0 || to > self.window_at + BLOCK;
-            if begins {
-                if self.window_used > 0 {
-                    self.dense = self.window_used >= BLOCK / 2;
-                }
-                self.window_at = from;
-                self.window_used = 0;
-                self.piece = None;
+        let begins = self.window_used == 0 || to > self.window_end;
+        if begins {
+            if self.window_used > 0 {
+                self.dense = self.window_used >= (self.window_end - self.window_at) / 2;
             }
-            // One of nothing counts too: there is a window now.
-            self.window_used += frame.len().max(1);
-            let window = self.buffer.get(from..self.end.min(from + BLOCK)).unwrap_or_default();
-            if begins && self.dense && window.len() == BLOCK {
-                let piece = self.piece.insert(Arc::from(window));
-                return Frame::part(piece, 0, frame.len());
-            }
+            self.window_at = from;
+            self.window_end = from + window_len(frame.len());
+            self.window_used = 0;
+            self.piece = None;
+        }
+        // One of nothing counts too: there is a window now.
+        self.window_used += frame.len().max(1);
+        let whole =
+            self.buffer.get(from..self.end).and_then(|rest| rest.get(..self.window_end - from));
+        if let Some(window) = whole.filter(|_| begins && self.dense) {
+            let piece = self.piece.insert(Arc::from(window));
+            return Frame::part(piece, 0, frame.len());
         }
         make_room(&mut self.block, frame.len());
         self.block.extend_from_slice(frame);
@@ -469,6 +474,12 @@ impl<'a> Line<'a> {
             Lengths { sid, subject: subject.len(), reply: reply_len, headers, total, wire };
         Ok(Self::Message(lengths, subject, reply.unwrap_or_default()))
     }
+}
+
+/// How much of the buffer is looked at together, from a message of that length on.
+fn window_len(len: usize) -> usize {
+    let each = len + BETWEEN;
+    if len <= TINY { BLOCK } else { (BLOCK + BETWEEN) / each * each - BETWEEN }
 }
 
 /// Makes room in the block, or a new one: for as many messages of this length as fit, with no odd
@@ -928,6 +939,28 @@ mod tests {
             in_pieces += usize::from(parser.piece.is_some());
         }
         assert!(in_pieces > 120, "{in_pieces} of 200");
+    }
+
+    #[test]
+    fn messages_of_a_kilobyte_are_copied_as_many_as_fit_with_nothing_behind_them() {
+        for (len, fit) in [(600, 6), (1_000, 4), (1_024, 3), (1_300, 3)] {
+            let mut parser = Parser::new(Limits::default());
+            let stream = format!("MSG a 1 {len}\r\n{}\r\n", "x".repeat(len)).repeat(40);
+            parser.push(stream.as_bytes());
+            let mut pieces = std::collections::BTreeMap::new();
+            while let Some(plain) = parser.plain() {
+                let message = taken(&mut parser, &plain);
+                assert_eq!(message.payload(), "x".repeat(len).as_bytes());
+                if let Some(piece) = &parser.piece {
+                    pieces.entry(piece.as_ptr()).or_insert_with(|| (0, Arc::clone(piece))).0 += 1;
+                }
+            }
+            assert!(pieces.len() * fit >= 27, "{len}: {} pieces", pieces.len());
+            for (count, piece) in pieces.into_values() {
+                assert!(count == fit && piece.len() <= BLOCK, "{len}: {count} messages");
+                assert!(piece.len() - fit * len < 100, "{len}: {} bytes", piece.len());
+            }
+        }
     }
 
     #[test]

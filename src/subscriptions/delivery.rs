@@ -4,7 +4,7 @@
 //! the panics of handlers itself; here nothing can tell whose they are.
 //!
 //! Invariants: what is taken at once begins with a name, so each message has a subscription, on
-//! whose counts it is handed out or thrown away; each call of `handle` takes one message.
+//! whose counts it is handed out or thrown away.
 
 use std::collections::VecDeque;
 use std::mem;

@@ -5,7 +5,7 @@
 //! back to the allocator, and the reader begins with it: steady traffic allocates nothing, and what
 //! idles holds next to nothing. Any thread calls, with a mailbox locked too: this lock is a leaf.
 //!
-//! Invariant: the queues here are empty, and have space for at most [`MOST`] messages together.
+//! Invariant: the lists here are empty, and have space for at most [`MOST`] messages together.
 
 use std::collections::VecDeque;
 
@@ -18,7 +18,7 @@ pub(super) const KEEP: usize = 64;
 /// of which it brings about 5,000.
 const MOST: usize = 16 * 1024;
 
-/// Emptied queues of one connection.
+/// Emptied lists and queues of one connection, as lists.
 #[derive(Debug)]
 pub(crate) struct Spares<T>(Mutex<Vec<Vec<T>>>);
 
