@@ -34,7 +34,7 @@ impl State {
     #[inline]
     pub(super) fn is_behind(&self, high_water: usize) -> bool {
         let slow = self.overrun.is_some_and(|until| clock::now() < until);
-        self.bytes >= high_water && self.messages > 1 && !slow
+        self.bytes >= high_water && !slow
     }
 
     /// Nobody is about to write. Whoever waits for the answer does not wait for the flusher too, if
@@ -195,8 +195,8 @@ impl Outbox {
             state.urgent = batch.urgent;
         }
         state.written += bytes as u64;
-        // One message is copied while the one in front of it is written, however large they are.
-        let caught_up = state.bytes <= self.config.high_water / 2 || state.messages <= 1;
+        // Of large messages too: to copy one while another is written was measured, and is slower.
+        let caught_up = state.bytes <= self.config.high_water / 2;
         if caught_up {
             state.overrun = None;
         }
