@@ -43,8 +43,8 @@ enum Room {
 /// the same machine or network does. For a slower one a burst must not wait.
 pub(super) const BRIEFLY: Duration = Duration::from_millis(10);
 
-/// How long a writer counts as slow that was waited for in vain: a moment without the processor must
-/// not cost the rest of a long burst what it gains.
+/// How long a writer counts as slow that was waited for in vain: a moment without the processor
+/// must not cost the rest of a long burst what it gains.
 const SLOW_FOR: Duration = Duration::from_secs(1);
 
 /// A publisher's wait for a writer that is behind.

@@ -318,7 +318,7 @@ mod tests {
 
     #[test]
     fn the_space_of_a_burst_is_kept_whatever_the_messages_are_and_that_of_a_peak_is_not() {
-        let high_water = crate::outbox::HIGH_WATER;
+        let high_water = KEEP / 2;
         for length in (20..2000).step_by(7).chain((2000..KEEP - high_water).step_by(9973)) {
             let frame = vec![b'x'; length];
             let mut frames = Frames::new();

@@ -62,8 +62,8 @@ impl Frame {
         }
     }
 
-    /// The end from a place on, or nothing, as a counted reference of its own, which costs a part an
-    /// allocation.
+    /// The end from a place on, or nothing, as a counted reference of its own, which costs a part
+    /// an allocation.
     pub(crate) fn end(&self, from: usize) -> Bytes {
         match self {
             Self::Whole(bytes) => bytes.slice(from.min(bytes.len())..),
