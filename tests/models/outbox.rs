@@ -21,6 +21,7 @@ pub(crate) const MODELS: &[Model] = &[
     ("outbox: waiting for room, timed", waiting_for_room_timed),
     ("outbox: a writer that is behind", writer_behind),
     ("outbox: a writer that is behind, timed", writer_behind_timed),
+    ("outbox: a writer that is behind, lost", writer_behind_lost),
     ("outbox: finished while publishing", finished_while_publishing),
     ("outbox: finished without patience", finished_without_patience),
 ];
@@ -88,7 +89,16 @@ fn publish_and_close(outbox: Outbox, wire: &Arc<Wire>) {
 
 /// A loss at any moment: what was not written goes to the next connection, in order, nothing twice.
 fn lost_and_begun() {
-    let outbox = Arc::new(Outbox::new(1 << 20, OutboxPolicy::Error));
+    lose_and_begin(Outbox::new(1 << 20, OutboxPolicy::Error));
+}
+
+/// The same while a publisher lets the writer catch up: the loss wakes it, if no write does.
+fn writer_behind_lost() {
+    lose_and_begin(Outbox::with_high_water(1 << 20, 12, OutboxPolicy::Block(SECOND)));
+}
+
+fn lose_and_begin(outbox: Outbox) {
+    let outbox = Arc::new(outbox);
     let (one, two) = (Wire::new(), Wire::new());
     outbox.begin(1, &one.pipe());
     let flusher = flusher(&outbox);
