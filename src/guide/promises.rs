@@ -7,7 +7,7 @@
 //! a table of the figures that it reached:
 //!
 //! ```text
-//! cargo test --release --features testing,internals,websocket --test promises
+//! cargo test --release --features testing,crossbeam-channel,internals,websocket --test promises
 //! ```
 //!
 //! takes minutes; with `-- --long` behind it there is more of everything, and with `-- E1 J1` these

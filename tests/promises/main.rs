@@ -1,7 +1,12 @@
 //! The promises of the guide, proved with figures.
 //!
 //! Each proof is a function that panics when its promise is broken and otherwise tells the figure
-//! that it reached. `cargo test --release --features testing,internals,websocket --test promises`
+//! that it reached.
+//!
+//! ```text
+//! cargo test --release --features testing,crossbeam-channel,internals,websocket --test promises
+//! ```
+//!
 //! runs the short tier in minutes, with `-- --long` behind it the tier of an hour; further words
 //! choose proofs by the beginning of their number. What is drawn at random comes from seeds, which
 //! are printed; `SEED=n` replays one.
