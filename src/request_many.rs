@@ -147,10 +147,11 @@ impl Connection {
         }
         self.core().check_subject(subject)?;
         let inbox = self.new_inbox()?;
-        let deadline = clock::after(gather.total);
         let subscription = self.subscribe(&inbox)?;
         let outgoing = Outgoing { subject, reply: Some(&inbox), headers, payload };
         self.core().ask(outgoing, Urgency::Now)?;
+        // Not before: a wait for room in the outbox must not take the time of the replies.
+        let deadline = clock::after(gather.total);
         Ok(Replies { subscription, gather, deadline, received: 0, rest: None, finished: false })
     }
 }

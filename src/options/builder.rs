@@ -194,6 +194,8 @@ mod tests {
             ("outbox_size", new().outbox_size(0)),
             ("max_control_line", new().max_control_line(0)),
             ("max_incoming_control_line", new().max_incoming_control_line(0)),
+            #[cfg(target_pointer_width = "64")]
+            ("max_incoming_control_line", new().max_incoming_control_line(1 << 32)),
             ("max_incoming_payload", new().max_incoming_payload(0)),
             ("reconnect_buffer", new().reconnect_buffer(ReconnectBuffer::Bytes(0))),
             ("outbox_policy", new().outbox_policy(OutboxPolicy::Block(Duration::ZERO))),

@@ -90,6 +90,9 @@ fn check_sizes(config: &Config) -> Result<()> {
             return bad(format!("{name} is zero"));
         }
     }
+    if u32::try_from(config.limits.control_line).is_err() {
+        return bad("max_incoming_control_line is over 4 GiB".to_owned());
+    }
     if config.outbox.reconnect_buffer == ReconnectBuffer::Bytes(0) {
         return bad("reconnect_buffer is zero bytes: ReconnectBuffer::Off says so".to_owned());
     }

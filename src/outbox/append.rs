@@ -1,14 +1,10 @@
 //! Appending frames. Called by any thread; `control` with the registry locked.
 
-use std::time::{Duration, Instant};
-
 use super::frames::Kind;
 use super::pongs::Pong;
-use super::state::{Batch, Outbox, OutboxPolicy, Phase, ReconnectBuffer, State, Urgency};
-use crate::clock;
+use super::state::{Batch, Outbox, Phase, Urgency};
 use crate::error::{Error, ErrorKind, Result};
-use crate::protocol::{Headers, PING, PONG, PublishLen, encode_publish, publish_len};
-use crate::sync::MutexGuard;
+use crate::protocol::{Headers, PING, PONG, encode_publish, publish_len};
 
 /// What became of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,51 +25,6 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) reply: Option<&'a str>,
     pub(crate) headers: Option<&'a Headers>,
     pub(crate) payload: &'a [u8],
-}
-
-enum Room {
-    Yes,
-    /// There is room, but the writer is behind. It has at most so long.
-    Behind(Duration),
-    Drop,
-    Wait(Duration),
-}
-
-/// What a publisher gives a writer that is behind, again for each high water that it takes: one on
-/// the same machine or network does. For a slower one a burst must not wait.
-pub(super) const BRIEFLY: Duration = Duration::from_millis(10);
-
-/// How long a writer counts as slow that was waited for in vain: a moment without the processor
-/// must not cost the rest of a long burst what it gains.
-const SLOW_FOR: Duration = Duration::from_secs(1);
-
-/// A publisher's wait for a writer that is behind.
-struct CatchUp {
-    /// What had been written when it was looked at last, and when it is looked at again.
-    mark: u64,
-    look: Instant,
-}
-
-impl CatchUp {
-    fn begin(state: &mut State) -> Self {
-        // The writer gets another chance.
-        state.overrun = None;
-        Self { mark: state.written, look: clock::after(BRIEFLY) }
-    }
-
-    /// Until when to wait; none if it is in vain.
-    fn until(&mut self, state: &mut State, high_water: usize, end: Instant) -> Option<Instant> {
-        let now = clock::now();
-        if now >= self.look {
-            let taken = state.written - self.mark;
-            if taken < high_water as u64 {
-                state.overrun = Some(now + SLOW_FOR);
-                return None;
-            }
-            (self.mark, self.look) = (state.written, now + BRIEFLY);
-        }
-        (now < end).then_some(self.look.min(end))
-    }
 }
 
 /// The most bytes that the urgent lane holds: a server that pings faster than we can write must not
@@ -116,51 +67,6 @@ impl Outbox {
         Ok(if state.is_attended(urgency) { Accepted::Queued } else { Accepted::Idle })
     }
 
-    /// Whether a message may be queued, and waits for room if the policy says so; false if it is to
-    /// be dropped.
-    #[cold]
-    fn make_room(
-        &self,
-        state: &mut MutexGuard<'_, State>,
-        len: PublishLen,
-        with_headers: bool,
-        may_wait: bool,
-    ) -> Result<bool> {
-        let (mut catch_up, mut deadline) = (None, None);
-        loop {
-            // Between two waits the connection may end, or another server may accept less.
-            state.admits(with_headers, len.announced)?;
-            let until = match self.room_for(state, len.frame, may_wait)? {
-                Room::Yes => return Ok(true),
-                Room::Behind(patience) => {
-                    let end = *deadline.get_or_insert_with(|| clock::after(patience));
-                    let wait = catch_up.get_or_insert_with(|| CatchUp::begin(state));
-                    match wait.until(state, self.config.high_water, end) {
-                        Some(until) => until,
-                        None => return Ok(true),
-                    }
-                }
-                Room::Drop => {
-                    state.discarded += 1;
-                    return Ok(false);
-                }
-                Room::Wait(patience) => {
-                    let until = *deadline.get_or_insert_with(|| clock::after(patience));
-                    if !may_wait || clock::now() >= until {
-                        return Err(self.full());
-                    }
-                    state.overrun = Some(clock::after(SLOW_FOR));
-                    until
-                }
-            };
-            state.waiting += 1;
-            // Room comes from what is written: whoever appended last may not have begun.
-            self.wake_flusher(state);
-            self.room.wait_until(state, Some(until));
-            state.waiting -= 1;
-        }
-    }
-
     /// Checks that a SUB fits into the control line: the server ends the connection for one that
     /// does not, and so would every later one, to which it is sent again.
     pub(crate) fn check_subscribe(&self, subject: &str, queue: Option<&str>) -> Result<()> {
@@ -179,40 +85,6 @@ impl Outbox {
         let most = self.config.control_line;
         let text = format!("the protocol line takes {line} bytes, the control line has {most}");
         Error::new(ErrorKind::MaxControlLine, text)
-    }
-
-    /// Whether there is room for a frame of that length. A frame larger than the limit is let in
-    /// when nothing else waits, or it could never be sent.
-    fn room_for(&self, state: &State, length: usize, may_wait: bool) -> Result<Room> {
-        if state.phase == Phase::Up {
-            if state.bytes == 0 || state.bytes.saturating_add(length) <= self.config.limit {
-                let behind = may_wait && state.is_behind(self.config.high_water);
-                return Ok(match self.config.policy {
-                    OutboxPolicy::Block(patience) if behind => Room::Behind(patience),
-                    _ => Room::Yes,
-                });
-            }
-            return match self.config.policy {
-                OutboxPolicy::Block(patience) => Ok(Room::Wait(patience)),
-                OutboxPolicy::Error => Err(self.full()),
-                OutboxPolicy::DropNewest => Ok(Room::Drop),
-            };
-        }
-        let refuse = |text: String| Err(Error::new(ErrorKind::ReconnectBufferFull, text));
-        match self.config.reconnect_buffer {
-            ReconnectBuffer::Off => {
-                refuse("the connection is down and the reconnect buffer is off".to_owned())
-            }
-            ReconnectBuffer::Bytes(most) if state.bytes.saturating_add(length) > most => refuse(
-                format!("the connection is down and the reconnect buffer of {most} bytes is full"),
-            ),
-            ReconnectBuffer::Bytes(_) => Ok(Room::Yes),
-        }
-    }
-
-    fn full(&self) -> Error {
-        let text = format!("the outbox of {} bytes is full", self.config.limit);
-        Error::new(ErrorKind::OutboxFull, text)
     }
 
     /// Appends SUB or UNSUB lines, which never wait. Without a server they are not kept: the
@@ -268,44 +140,5 @@ impl Outbox {
             }
             self.wake_flusher(&mut state);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::state::OutboxConfig;
-    use super::*;
-
-    #[test]
-    fn a_quick_writer_is_waited_for_again_and_a_slow_one_is_not() {
-        let outbox = Outbox::new(OutboxConfig {
-            limit: 1 << 20,
-            high_water: 1000,
-            policy: OutboxPolicy::Block(Duration::from_secs(60)),
-            reconnect_buffer: ReconnectBuffer::Off,
-            control_line: 4096,
-        });
-        let mut state = outbox.state.lock();
-        let end = Instant::now() + Duration::from_secs(60);
-        state.overrun = Some(end);
-        let mut wait = CatchUp::begin(&mut state);
-        assert_eq!(state.overrun, None, "another chance");
-        let look = wait.look;
-        assert_eq!(wait.until(&mut state, 1000, end), Some(look));
-        for _ in 0..3 {
-            state.written += 1000;
-            wait.look = Instant::now();
-            let again = wait.until(&mut state, 1000, end).expect("it is quick");
-            assert!(again > look && again <= end && state.overrun.is_none());
-        }
-        // The patience is over, which says nothing of the writer.
-        state.written += 1000;
-        wait.look = Instant::now();
-        assert_eq!(wait.until(&mut state, 1000, Instant::now()), None);
-        assert_eq!(state.overrun, None);
-        state.written += 999;
-        wait.look = Instant::now();
-        assert_eq!(wait.until(&mut state, 1000, end), None);
-        assert!(state.overrun.is_some_and(|until| until > look));
     }
 }

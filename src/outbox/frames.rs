@@ -73,7 +73,7 @@ pub(super) struct Frames {
 
 /// Memory that a buffer keeps when it is empty: enough for a burst to go round without allocating,
 /// whatever peak there was before.
-const KEEP: usize = 1024 * 1024;
+pub(super) const KEEP: usize = 1024 * 1024;
 
 impl Frames {
     pub(super) fn new() -> Self {

@@ -10,8 +10,8 @@
 //! ```
 //!
 //! With the policy `Block`, a publisher that finds the *high water* waiting lets the writer catch
-//! up, to half of it, as long as that is quick; the writer counts as *overrun* for a while where it
-//! is not, and then the outbox is used up to its limit.
+//! up, as long as that is quick; the writer counts as *overrun* for a while where it is not, and
+//! then the outbox is used up to its limit, where publishers wait for room (`room.rs`).
 //!
 //! A stream over TLS takes bytes before the kernel does: what it has encrypted counts as written,
 //! and what it then holds back belongs to the same turn, which is not done before it is sent.
@@ -32,13 +32,15 @@
 //! While leaving, what was there is written, and what is published goes to `later`, behind all
 //! else, for the next connection.
 //!
-//! Who calls what: `append.rs` any thread (`control` with the registry locked); `phases.rs` the
-//! reader thread and whoever closes; `turn.rs` the flusher, or a caller that got the turn.
+//! Who calls what: `append.rs` and `room.rs` any thread (`control` with the registry locked);
+//! `phases.rs` the reader thread and whoever closes; `turn.rs` the flusher, or a caller that got
+//! the turn.
 
 mod append;
 mod frames;
 mod phases;
 mod pongs;
+mod room;
 mod state;
 mod turn;
 

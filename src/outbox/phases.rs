@@ -168,10 +168,10 @@ mod tests {
     use std::net::SocketAddr;
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-    use super::super::append::{Accepted, BRIEFLY, Outgoing};
+    use super::super::append::{Accepted, Outgoing};
     use super::super::pongs::Pong;
     use super::super::state::{
-        Batch, HIGH_WATER, OutboxConfig, OutboxPolicy, ReconnectBuffer, Urgency,
+        BRIEFLY, Batch, HIGH_WATER, OutboxConfig, OutboxPolicy, ReconnectBuffer, Urgency,
     };
     use super::*;
     use crate::error::ErrorKind;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::frames::{Frames, GROUP_MOST, Kind};
+use super::frames::{Frames, GROUP_MOST, KEEP, Kind};
 use super::pongs::{Pong, PongLine};
 use crate::error::{Error, ErrorKind, Result};
 use crate::protocol::announced_size;
@@ -16,9 +16,10 @@ pub enum OutboxPolicy {
     /// Wait so long for room, then fail with [`ErrorKind::OutboxFull`]. The default, with 2 s. Code
     /// that runs on a thread of the connection (a handler or listener) gets the error at once.
     ///
-    /// Where 512 KiB wait, a publisher also waits while the writer takes as much in 10 ms, at most
-    /// as long as for room: what is written then is still in the caches of the processor. A slower
-    /// writer is waited for 10 ms, and not again before it has caught up or a second has passed.
+    /// Where 512 KiB wait, a publisher also lets the writer take what is there, but for 256 KiB:
+    /// what is written then is still in the caches of the processor. It waits as long as the writer
+    /// takes 512 KiB in 10 ms. A slower one is waited for 10 ms, and not again before it has caught
+    /// up or a second has passed. A patience of less than 10 ms is for room alone.
     Block(Duration),
     /// Fail with [`ErrorKind::OutboxFull`] at once.
     Error,
@@ -142,14 +143,16 @@ pub(super) struct State {
     /// The stream did not take all that a caller wrote last, and the flusher, which can wait for
     /// it, has not written everything since.
     pub(super) balked: bool,
-    /// The writer is slower than publishers, who have waited for it in vain: until then, or until
-    /// it has caught up, the outbox is used up to its limit.
+    /// The writer is slow, as a publisher has found that let it catch up: until then, or until it
+    /// has caught up, the outbox is used up to its limit.
     pub(super) overrun: Option<Instant>,
     /// Bytes of all frames that have been written whole.
     pub(super) written: u64,
+    /// How much `written` must be for a publisher that is behind to go on; see `room.rs`.
+    pub(super) goal: Option<u64>,
+    /// Publishers that wait for room.
+    pub(super) short: usize,
     pub(super) last_write: Option<Instant>,
-    /// Publishers waiting for room, or for the writer to catch up.
-    pub(super) waiting: usize,
     /// Bytes and messages of all frames that are not written whole.
     pub(super) bytes: usize,
     pub(super) messages: u64,
@@ -205,6 +208,14 @@ pub(super) const BATCH_MOST: usize = GROUP_MOST;
 /// 8 MiB waiting, for three quarters of the processor time. 256 KiB and 2 MiB are worse.
 pub(crate) const HIGH_WATER: usize = 512 * 1024;
 
+// Invariant: what waits at the high water, and a message that finds it, fit into a kept buffer.
+const _: () = assert!(KEEP >= 2 * HIGH_WATER);
+
+/// What a publisher gives a writer that is behind, again for each high water that it takes: one on
+/// the same machine or network does. For a slower one a burst must not wait. A message of several
+/// megabytes, which counts when it is written whole, may look like a slow writer.
+pub(super) const BRIEFLY: Duration = Duration::from_millis(10);
+
 impl Outbox {
     pub(crate) fn new(config: OutboxConfig) -> Self {
         let state = State {
@@ -225,8 +236,9 @@ impl Outbox {
             balked: false,
             overrun: None,
             written: 0,
+            goal: None,
+            short: 0,
             last_write: None,
-            waiting: 0,
             bytes: 0,
             messages: 0,
             out_messages: 0,
@@ -234,10 +246,12 @@ impl Outbox {
             torn: 0,
             discarded: 0,
         };
-        // Only who may wait looks at what is below the limit.
+        // Only who may wait, and has the patience, looks at what is below the limit.
         let high_water = match config.policy {
-            OutboxPolicy::Block(_) => config.high_water.min(config.limit),
-            OutboxPolicy::Error | OutboxPolicy::DropNewest => config.limit,
+            OutboxPolicy::Block(patience) if patience >= BRIEFLY => {
+                config.high_water.min(config.limit)
+            }
+            _ => config.limit,
         };
         Self {
             config: OutboxConfig { high_water, ..config },

@@ -30,13 +30,6 @@ pub(crate) struct Broken {
 }
 
 impl State {
-    /// So much waits that a publisher lets the writer catch up, which is not known to be slow.
-    #[inline]
-    pub(super) fn is_behind(&self, high_water: usize) -> bool {
-        let slow = self.overrun.is_some_and(|until| clock::now() < until);
-        self.bytes >= high_water && !slow
-    }
-
     /// Nobody is about to write. Whoever waits for the answer does not wait for the flusher too, if
     /// that was woken and has not begun.
     #[inline]
@@ -195,15 +188,11 @@ impl Outbox {
             state.urgent = batch.urgent;
         }
         state.written += bytes as u64;
-        // Of large messages too: to copy one while another is written was measured, and is slower.
-        let caught_up = state.bytes <= self.config.high_water / 2;
-        if caught_up {
+        if state.bytes <= self.config.high_water / 2 {
             state.overrun = None;
         }
-        // Not for each batch: a publisher that is woken for room for a few messages sleeps again at
-        // once, and each time costs two switches of threads.
-        let room = state.overrun.is_some() && state.bytes <= self.config.limit / 8 * 7;
-        if state.waiting > 0 && bytes > 0 && (caught_up || room) {
+        // Of large messages too: to copy one while another is written was measured, and is slower.
+        if bytes > 0 && state.room_came(self.config.limit) {
             self.room.notify_all();
         }
         // Only whoever ends or closes the connection waits here.

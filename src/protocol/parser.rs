@@ -33,7 +33,7 @@ const BUFFER: usize = 64 * 1024;
 /// The block that small messages share.
 const BLOCK: usize = 4 * 1024;
 /// The largest message that goes into a shared block: three of a kilobyte, with their lines, fit.
-const SMALL: usize = BLOCK / 3;
+const SMALL: usize = (BLOCK - 2 * BETWEEN) / 3;
 /// The largest message whose piece of the read buffer ends anywhere: of larger ones it has only as
 /// many as fit, as what follows is often alike.
 const TINY: usize = 512;
@@ -304,8 +304,7 @@ impl Parser {
             self.window_used = 0;
             self.piece = None;
         }
-        // One of nothing counts too: there is a window now.
-        self.window_used += frame.len().max(1);
+        self.window_used += frame.len();
         let whole =
             self.buffer.get(from..self.end).and_then(|rest| rest.get(..self.window_end - from));
         if let Some(window) = whole.filter(|_| begins && self.dense) {

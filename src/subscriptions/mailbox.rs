@@ -1,9 +1,10 @@
 //! The queue of messages between the reader and one consumer.
 //!
-//! The reader pushes what one read brought in one locked step and wakes at most one waiter. A pull
-//! subscription pops one by one, from any number of threads; a dispatcher's thread takes all there
-//! is. The space of a large queue that is emptied goes to the connection's [`Spares`]. Limits are
-//! not here but in `consumer.rs`: a mailbox takes what it is given.
+//! The reader pushes what one read brought in one locked step, and wakes one waiter for one
+//! message, all of them for several. A pull subscription pops one by one, from any number of
+//! threads; a dispatcher's thread takes all there is. The space of a large queue that is emptied
+//! goes to the connection's [`Spares`]. Limits are not here but in `consumer.rs`: a mailbox takes
+//! what it is given.
 //!
 //! Who waits on more than this queue hangs a [`Bell`] here. A [`Barrier`] put into a dispatcher's
 //! queue is reached when everything added before it has been handled: the dispatcher's thread takes

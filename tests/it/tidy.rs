@@ -27,7 +27,7 @@ const LAYERS: &str = "
     transport/tls   pem explain material session settings stream
     transport/websocket settings frames stream upgrade
     subscriptions   consumer spares mailbox subscriber requests registry routes router delivery
-    outbox          frames pongs state turn append phases
+    outbox          frames pongs state turn append room phases
     core            notice events hooks keepalive choice servers waits threads asking config life
     core            shared watch barrier callbacks traffic flusher attempt departure receive
     core            handover outage reader closing draining

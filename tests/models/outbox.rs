@@ -22,6 +22,7 @@ pub(crate) const MODELS: &[Model] = &[
     ("outbox: a writer that is behind", writer_behind),
     ("outbox: a writer that is behind, timed", writer_behind_timed),
     ("outbox: a writer that is behind, lost", writer_behind_lost),
+    ("outbox: behind, and no room", behind_and_no_room),
     ("outbox: finished while publishing", finished_while_publishing),
     ("outbox: finished without patience", finished_without_patience),
 ];
@@ -164,6 +165,13 @@ fn waiting_for_room() {
 /// There is room, but the publishers let the writer catch up, whose writes wake them.
 fn writer_behind() {
     let outbox = Outbox::with_high_water(1 << 20, 12, OutboxPolicy::Block(SECOND));
+    publish_and_close(outbox, &Wire::new());
+}
+
+/// Of three messages two fit, and one lets the writer catch up: each publisher is woken for its own
+/// reason.
+fn behind_and_no_room() {
+    let outbox = Outbox::with_high_water(24, 12, OutboxPolicy::Block(SECOND));
     publish_and_close(outbox, &Wire::new());
 }
 
