@@ -12,9 +12,9 @@
 
 static struct {
     char workload[64], url[128], ca[512];
-    int size, threads, subs;
+    int size, threads, subs, depth;
     long long ms, batch;
-} plan = {.size = 16, .threads = 1, .subs = 1, .ms = 1000, .batch = 200000};
+} plan = {.size = 16, .threads = 1, .subs = 1, .depth = 1, .ms = 1000, .batch = 200000};
 
 static char *payload;
 static natsConnection *connection;
@@ -315,6 +315,7 @@ static void read_plan(int count, char **words) {
         if (!strcmp(words[i], "ca")) snprintf(plan.ca, sizeof plan.ca, "%s", value);
         if (!strcmp(words[i], "size")) plan.size = atoi(value);
         if (!strcmp(words[i], "threads")) plan.threads = atoi(value);
+        if (!strcmp(words[i], "depth")) plan.depth = atoi(value);
         if (!strcmp(words[i], "subs")) plan.subs = atoi(value);
         if (!strcmp(words[i], "ms")) plan.ms = atoll(value);
         if (!strcmp(words[i], "batch")) plan.batch = atoll(value);
@@ -346,6 +347,8 @@ int main(int count, char **words) {
             subscribe_handlers();
             batches(!strcmp(workload, "handler") ? handler_round : pubsub_round);
         }
+        /* Requests of so many threads: the pipeline of this client. */
+        if (!strcmp(workload, "pipeline")) plan.threads = plan.depth;
         if (!strcmp(workload, "request") || !strcmp(workload, "pipeline")) request();
         if (!strcmp(workload, "flush")) flush();
         if (!strcmp(workload, "wake")) wake();

@@ -25,7 +25,8 @@ pub fn run(plan: &Plan) -> Result<Outcome> {
         // A thread for each subscription: a hundred thousand of them are no measurement.
         "handler" if plan.subs <= 1_000 => handler(plan),
         "pubsub" => pubsub(plan),
-        "request" | "pipeline" => request(plan),
+        "request" => request(plan, plan.threads),
+        "pipeline" => request(plan, plan.depth),
         "flush" => flush(plan),
         "wake" => wake(plan),
         "connect" => connects(plan),
@@ -138,7 +139,8 @@ fn pubsub(plan: &Plan) -> Result<Outcome> {
     })
 }
 
-fn request(plan: &Plan) -> Result<Outcome> {
+/// Requests of so many threads.
+fn request(plan: &Plan, askers: usize) -> Result<Outcome> {
     let connection = connect(plan)?;
     let payload = vec![b'x'; plan.size];
     let ask = || -> Result<()> {
@@ -148,7 +150,7 @@ fn request(plan: &Plan) -> Result<Outcome> {
     ask()?;
     let meter = Meter::start();
     let all = common::on_threads(
-        plan.threads,
+        askers,
         || repeat_timed(plan.time(), ask),
         |all: &mut Latencies, more| all.add(&more),
     )?;

@@ -136,8 +136,8 @@ pub const ROWS: &[Row] = &[
     row("request", "request", 16, "real", Target { to_best: 1.0, cpu_us: 30.0, ..NEAR })
         .metric(Metric::Latency),
     row("request-8-threads", "request", 16, "real", best(0.9)).threads(8),
-    row("pipeline-8", "pipeline", 16, "real", Target { cpu_us: 5.0, ..NONE }).threads(8).depth(8),
-    row("pipeline-64", "pipeline", 16, "real", Target { cpu_us: 5.0, ..NONE }).threads(8).depth(64),
+    row("pipeline-8", "pipeline", 16, "real", Target { cpu_us: 5.0, ..NONE }).depth(8),
+    row("pipeline-64", "pipeline", 16, "real", Target { cpu_us: 5.0, ..NONE }).depth(64),
     row("publish-flush", "flush", 16, "real", NEAR).metric(Metric::Latency),
     row("wake", "wake", 16, "real", NEAR).metric(Metric::Latency),
     row("connect-close", "connect", 16, "real", Target { to_limit: 0.5, ..best(1.0) })

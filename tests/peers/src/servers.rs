@@ -58,11 +58,20 @@ fn binary() -> Option<PathBuf> {
         return Some(path.into());
     }
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/nats-server");
-    let fetched = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut fetched: Vec<_> =
+        fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    // The newest one: their names end with their versions.
+    fetched.sort_by_key(|path| std::cmp::Reverse(version(path)));
     let on_path = env::var_os("PATH");
     let folders = on_path.iter().flat_map(env::split_paths);
     let named = folders.map(|folder| folder.join("nats-server"));
-    fetched.chain(named).find(|path| path.is_file())
+    fetched.into_iter().chain(named).find(|path| path.is_file())
+}
+
+/// The numbers in the name of a program.
+fn version(path: &Path) -> Vec<u32> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.split(|c: char| !c.is_ascii_digit()).filter_map(|number| number.parse().ok()).collect()
 }
 
 /// A `nats-server` with a feeder and a responder beside it.

@@ -27,7 +27,8 @@ pub fn run(plan: &Plan) -> Result<Outcome> {
         "pull" | "handler" if plan.subs == 1 => runtime.block_on(receive(plan)),
         "handler" => runtime.block_on(fan_out(plan)),
         "pubsub" => runtime.block_on(pubsub(plan)),
-        "request" | "pipeline" => runtime.block_on(request(plan)),
+        "request" => runtime.block_on(request(plan, plan.threads)),
+        "pipeline" => runtime.block_on(request(plan, plan.depth)),
         "flush" => runtime.block_on(flush(plan)),
         "wake" => runtime.block_on(wake(plan)),
         "connect" => connects(plan, &runtime),
@@ -171,14 +172,15 @@ async fn pubsub(plan: &Plan) -> Result<Outcome> {
     Ok(meter.finish(count))
 }
 
-async fn request(plan: &Plan) -> Result<Outcome> {
+/// Requests of so many tasks.
+async fn request(plan: &Plan, askers: usize) -> Result<Outcome> {
     let client = connect(plan).await?;
     let payload = Bytes::from(vec![b'x'; plan.size]);
     client.request(ECHO, payload.clone()).await?;
     let meter = Meter::start();
     let end = Instant::now() + plan.time();
     let mut tasks = Vec::new();
-    for _ in 0..plan.threads {
+    for _ in 0..askers {
         let (client, payload) = (client.clone(), payload.clone());
         tasks.push(tokio::spawn(async move {
             let mut latencies = Latencies::new()?;
