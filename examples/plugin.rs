@@ -86,8 +86,11 @@ mod plugin {
     }
 }
 
-/// Threads of NATS connections in this process, without those of a server of our own; the host has
-/// three for its own connection. None where they cannot be counted.
+/// Those that the host has for a connection of its own.
+const OF_THE_HOST: usize = 3;
+
+/// Threads of NATS connections in this process, without those of a server of our own. None where
+/// they cannot be counted.
 fn threads() -> Option<usize> {
     let mut count = 0;
     for task in std::fs::read_dir("/proc/self/task").ok()? {
@@ -98,13 +101,13 @@ fn threads() -> Option<usize> {
     Some(count)
 }
 
-/// The same, once it is `before` again or a second has passed: the system lists a thread for a
-/// moment after it has ended.
-fn threads_after(before: Option<usize>) -> Option<usize> {
+/// The same, once it is that number or a second has passed: the system lists a thread before it has
+/// its name, and for a moment after it has ended.
+fn threads_once(expected: Option<usize>) -> Option<usize> {
     let deadline = Instant::now() + Duration::from_secs(1);
     loop {
         let now = threads();
-        if now == before || Instant::now() >= deadline {
+        if now.is_none() || now == expected || Instant::now() >= deadline {
             return now;
         }
         // Paces: the looks at the system's list.
@@ -118,7 +121,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let host = nats_blocking::connect(&url)?;
 
     for round in 1..=3 {
-        let before = threads();
+        let before = threads_once(Some(OF_THE_HOST));
         plugin::start(&url, |news| say(format!("plugin: {news}")))?;
         let during = threads();
         let mut answers = 0;
@@ -129,7 +132,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         say(format!("host: round {round}, {answers} of 10 answers were right"));
         plugin::stop()?;
-        match (before, during, threads_after(before)) {
+        match (before, during, threads_once(before)) {
             (Some(before), Some(during), Some(after)) => {
                 say(format!("threads: {before} before, {during} while it ran, {after} after"));
                 if after != before {

@@ -277,8 +277,12 @@ impl fmt::Display for Error {
     }
 }
 
+/// One line of kind and text, as `main` and `unwrap` print it; with `{:#?}` the whole structure.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !f.alternate() {
+            return write!(f, "{:?}: {}", self.0.kind, self.0.text);
+        }
         let mut debug = f.debug_struct("Error");
         debug.field("kind", &self.0.kind).field("text", &self.0.text);
         if let Some(source) = self.source() {
@@ -318,6 +322,14 @@ mod tests {
         assert!(error.is_authorization());
         assert_eq!(error.attempts().len(), 2);
         assert!(error.server_error().is_some());
+    }
+
+    #[test]
+    fn an_error_is_printed_in_one_line_and_whole_when_asked() {
+        let cause = Error::new(ErrorKind::Io, "connection refused");
+        let error = Error::caused_by(ErrorKind::Connect, "no server".to_owned(), cause);
+        assert_eq!(format!("{error:?}"), "Connect: no server");
+        assert!(format!("{error:#?}").contains("text: \"connection refused\""), "{error:#?}");
     }
 
     #[test]

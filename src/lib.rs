@@ -213,14 +213,15 @@
 //! # Threads and blocking
 //!
 //! A connection has three threads, `nats-N-reader`, `nats-N-flusher` and `nats-N-callback` (N is
-//! its number in the process), and one more for each dispatcher. While it drains there is one more,
-//! and a host name is looked up on a short-lived `nats-resolve`, which is left behind if the
-//! system's resolver does not answer. Credentials that have to be asked are asked on a short-lived
-//! `nats-N-creds`, and files for TLS are read on a short-lived `nats-N-tls`. Every call may be made
-//! from any thread. What waits takes a time, or has one of its own: `flush` 10 s
-//! ([`flush_timeout`](Connection::flush_timeout) any other), `connect` 2 s for each server, `close`
-//! 2 s. Only [`Subscription::next`], [`SubscriptionSet::next`], their `iter` and
-//! [`Connection::events`] wait without a limit, and they end when the connection closes.
+//! its number in the process; behind it comes the name of a connection that has one), and one more
+//! for each dispatcher. While it drains there is one more, and a host name is looked up on a
+//! short-lived `nats-resolve`, which is left behind if the system's resolver does not answer.
+//! Credentials that have to be asked are asked on a short-lived `nats-N-creds`, and files for TLS
+//! are read on a short-lived `nats-N-tls`. Every call may be made from any thread. What waits takes
+//! a time, or has one of its own: `flush` 10 s ([`flush_timeout`](Connection::flush_timeout) any
+//! other), `connect` 2 s for each server, `close` 2 s. Only [`Subscription::next`],
+//! [`SubscriptionSet::next`], their `iter` and [`Connection::events`] wait without a limit, and
+//! they end when the connection closes.
 //!
 //! * `publish` does not wait for the socket; for room in a full outbox up to 2 s by default, and
 //!   while it fills as long as the writer is quick ([`OutboxPolicy`]), but not on the connection's
@@ -338,9 +339,9 @@
 //!
 //! TLS is that of the system (feature `tls`, on by default), from version 1.2 on. It is wanted if
 //! the URL of any configured server is `tls://`, or by an option that says so or makes sense with
-//! it only: `require_tls`, `tls_first`, root certificates, a client certificate. Then there is TLS
-//! or no connection. Where nobody wants it the server decides: one that requires it gets it,
-//! verified as ever.
+//! it only: `require_tls`, `tls_first`, `min_tls_version`, root certificates, a client certificate.
+//! Then there is TLS or no connection. Where nobody wants it the server decides: one that requires
+//! it gets it, verified as ever.
 //!
 //! | server says | TLS wanted | nobody asked |
 //! | --- | --- | --- |
