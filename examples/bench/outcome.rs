@@ -6,17 +6,29 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
-use crate::Failure;
+use crate::server::TestServer;
 use crate::settings::{Mode, Settings};
 
 /// The result of a run, or of its part until an error.
 pub(crate) struct Outcome {
     settings: Settings,
-    count: u64,
+    version: String,
+    origin: String,
+    done: Done,
     wall: Duration,
     cpu: Option<Duration>,
-    latencies: Option<Histogram<u64>>,
-    pub(crate) error: Option<Failure>,
+}
+
+/// What had been done when.
+pub(crate) struct Done {
+    pub(crate) count: u64,
+    /// Of these so many were before the clock started.
+    pub(crate) before: u64,
+    /// Payload of all that is counted, where there is any.
+    pub(crate) bytes: Option<u64>,
+    pub(crate) end: Instant,
+    pub(crate) latencies: Option<Histogram<u64>>,
+    pub(crate) error: Option<String>,
 }
 
 /// The CPU time is told in hundredths of a second: less than this says nothing.
@@ -34,20 +46,20 @@ pub(crate) struct Clock {
 
 impl Clock {
     pub(crate) fn start() -> Self {
-        Self { wall: Instant::now(), cpu: cpu_time() }
+        Self::start_at(Instant::now())
     }
 
-    pub(crate) fn stop(
-        self,
-        settings: &Settings,
-        count: u64,
-        latencies: Option<Histogram<u64>>,
-        error: Option<Failure>,
-    ) -> Outcome {
-        let wall = self.wall.elapsed();
+    /// Started a moment ago.
+    pub(crate) fn start_at(wall: Instant) -> Self {
+        Self { wall, cpu: cpu_time() }
+    }
+
+    pub(crate) fn stop(self, settings: &Settings, server: &TestServer, mut done: Done) -> Outcome {
+        let wall = done.end.saturating_duration_since(self.wall);
         let cpu = cpu_time().and_then(|now| now.checked_sub(self.cpu?));
-        let latencies = latencies.filter(|latencies| !latencies.is_empty());
-        Outcome { settings: settings.clone(), count, wall, cpu, latencies, error }
+        done.latencies = done.latencies.filter(|latencies| !latencies.is_empty());
+        let (version, origin) = (server.version().to_owned(), server.origin.clone());
+        Outcome { settings: settings.clone(), version, origin, done, wall, cpu }
     }
 }
 
@@ -63,28 +75,48 @@ fn cpu_time() -> Option<Duration> {
 }
 
 impl Outcome {
-    fn rate(&self) -> f64 {
-        self.count as f64 / self.wall.as_secs_f64().max(1e-9)
+    pub(crate) fn error(&self) -> Option<&str> {
+        self.done.error.as_deref()
+    }
+
+    /// None if too little was done for one.
+    fn rate(&self) -> Option<f64> {
+        let timed = self.done.count.saturating_sub(self.done.before);
+        let seconds = self.wall.as_secs_f64();
+        (timed > 0 && seconds > 0.0).then(|| timed as f64 / seconds)
+    }
+
+    /// The payload of one, on average.
+    fn size(&self) -> Option<f64> {
+        let bytes = self.done.bytes?;
+        (self.done.count > 0).then(|| bytes as f64 / self.done.count as f64)
+    }
+
+    fn byte_rate(&self) -> Option<f64> {
+        Some(self.rate()? * self.size()?)
     }
 
     fn cpu_each(&self) -> Option<f64> {
-        let cpu = self.cpu.filter(|cpu| *cpu >= CPU_LEAST && self.count > 0)?;
-        Some(cpu.as_secs_f64() * 1e6 / self.count as f64)
+        let cpu = self.cpu.filter(|cpu| *cpu >= CPU_LEAST && self.done.count > 0)?;
+        Some(cpu.as_secs_f64() * 1e6 / self.done.count as f64)
     }
 
     fn quantile(&self, quantile: f64) -> Option<f64> {
-        Some(self.latencies.as_ref()?.value_at_quantile(quantile) as f64 / 1e3)
+        Some(self.done.latencies.as_ref()?.value_at_quantile(quantile) as f64 / 1e3)
     }
 
     /// A few lines.
     pub(crate) fn text(&self) -> String {
         let settings = &self.settings;
-        let mut text = format!("{}: {} {}", settings.mode, grouped(self.count), self.noun());
-        if self.error.is_some() {
+        let mut text = format!("{}: {} {}", settings.mode, grouped(self.done.count), self.noun());
+        if self.done.error.is_some() {
             text += &format!(" of {}", grouped(settings.total()));
         }
-        if settings.mode != Mode::Connect {
-            text += &format!(" of {} bytes", settings.size);
+        if let Some(size) = self.size() {
+            // Only those of another program may differ.
+            let digits = if size.fract() == 0.0 { 0 } else { 1 };
+            text += &format!(" of {size:.digits$} bytes");
+            text += if digits > 0 { " on average" } else { "" };
         }
         let parts = [
             ("connections", settings.connections),
@@ -95,21 +127,31 @@ impl Outcome {
         for (what, number) in parts.iter().filter(|(_, number)| *number > 1) {
             text += &format!(", {number} {what}");
         }
-        text += &format!(
-            "\n  rate     {} {}/s, {:.2} MiB/s, in {:.3} s",
-            grouped(self.rate() as u64),
-            self.noun(),
-            self.rate() * settings.size as f64 / f64::from(1 << 20),
-            self.wall.as_secs_f64()
-        );
+        text += &self.rate_text();
+        text += &format!("\n  server   {}, {}", self.version, self.origin);
         if let Some(cpu) = self.cpu_each() {
             text += &format!("\n  CPU      {cpu:.3} us each, in this process");
         }
-        if self.latencies.is_some() {
+        if self.done.latencies.is_some() {
             text += "\n  latency ";
             for (name, quantile) in QUANTILES {
                 text += &format!(" {name} {:.1} us", self.quantile(*quantile).unwrap_or(0.0));
             }
+        }
+        text
+    }
+
+    fn rate_text(&self) -> String {
+        let Some(rate) = self.rate() else {
+            return "\n  rate     none: too little was done".to_owned();
+        };
+        let mut text = format!("\n  rate     {} {}/s", grouped(rate as u64), self.noun());
+        if let Some(bytes) = self.byte_rate() {
+            text += &format!(", {:.2} MiB/s", bytes / f64::from(1 << 20));
+        }
+        text += &format!(", in {:.3} s", self.wall.as_secs_f64());
+        if self.done.before > 0 {
+            text += " from the first on";
         }
         text
     }
@@ -132,28 +174,36 @@ impl Outcome {
                 Some(((*name).to_owned(), json!(self.quantile(*quantile)?)))
             })
             .collect();
-        json!({
+        let mut value = json!({
             "mode": settings.mode.to_string(),
-            "count": self.count,
+            "count": self.done.count,
             "wanted": settings.total(),
-            "size": settings.size,
             "connections": settings.connections,
             "threads": settings.threads,
             "subscriptions": settings.subscriptions,
             "pipeline": settings.pipeline,
+            "server": { "version": self.version, "origin": self.origin },
             "seconds": self.wall.as_secs_f64(),
             "per_s": self.rate(),
-            "bytes_per_s": self.rate() * settings.size as f64,
             "cpu_us": self.cpu_each(),
             "latency_us": latency,
-            "error": self.error.as_ref().map(ToString::to_string),
-        })
-        .to_string()
+            "error": self.done.error,
+        });
+        // A mode that sends no payload has no size and no rate of bytes.
+        if let (Some(fields), Some(bytes)) = (value.as_object_mut(), self.done.bytes) {
+            // One of our own is a whole number; only those of another program may differ.
+            let own = json!(settings.size);
+            let size = if settings.is_sub_of_others() { json!(self.size()) } else { own };
+            fields.insert("size".to_owned(), size);
+            fields.insert("bytes".to_owned(), json!(bytes));
+            fields.insert("bytes_per_s".to_owned(), json!(self.byte_rate()));
+        }
+        value.to_string()
     }
 }
 
 /// A number with commas between its thousands.
-fn grouped(number: u64) -> String {
+pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {

@@ -48,9 +48,10 @@ fn draw(total: u64, done: Arc<AtomicU64>) -> Option<(Sender<()>, JoinHandle<()>)
         let mut shown = false;
         while stopped.recv_timeout(STEP) == Err(RecvTimeoutError::Timeout) {
             let done = done.load(Ordering::Relaxed).min(total);
-            let filled = (WIDTH as u64 * done / total.max(1)) as usize;
+            let part = done as f64 / total.max(1) as f64;
+            let filled = (WIDTH as f64 * part) as usize;
             let bar = "#".repeat(filled) + &".".repeat(WIDTH.saturating_sub(filled));
-            let percent = 100 * done / total.max(1);
+            let percent = (100.0 * part) as u64;
             let _ = write!(stderr(), "\r[{bar}] {percent:3} %").and_then(|()| stderr().flush());
             shown = true;
         }

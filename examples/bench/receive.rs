@@ -3,123 +3,200 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
 
 use nats_blocking::{Connection, Dispatcher};
 
-use crate::Failure;
-use crate::credit::{Credit, PATIENCE, Told, credit};
+use crate::credit::{Credit, Told, credit};
 use crate::outcome::{Clock, Outcome};
-use crate::progress::Progress;
-use crate::server::TestServer;
-use crate::settings::{Mode, Settings};
-use crate::work::{connect, options, payload};
+use crate::watch::{Bell, Fault, STEP};
+use crate::work::{Run, connect, payload, settled};
+use crate::{Failure, complain};
+
+/// What is on its way inside of this program arrives within this time.
+const SOON: Duration = Duration::from_secs(2);
 
 /// What receivers say to the main thread.
 enum Said {
-    First,
-    All,
-    Lost(Failure),
+    First(Instant),
+    All(Instant),
 }
 
-pub(crate) fn run(
-    settings: &Settings,
-    server: &TestServer,
-    progress: &Progress,
-) -> Result<Outcome, Failure> {
+pub(crate) fn run(run: &Run<'_>) -> Result<Outcome, Failure> {
+    if run.settings.is_sub_of_others() { others(run) } else { own(run) }
+}
+
+/// Publishes by itself what is received.
+fn own(run: &Run<'_>) -> Result<Outcome, Failure> {
+    let (settings, bell) = (run.settings, run.watch.bell());
     let (sender, said) = channel();
     let streams = settings.connections * settings.subscriptions;
     let (credit, told) = credit(streams as u64, settings.size);
-    let mut told = told.into_iter();
     let mut receivers = Vec::new();
     for _ in 0..settings.connections {
-        let shares = told.by_ref().take(settings.subscriptions).collect();
-        receivers.push(subscribe(settings, server, progress.counter(), &sender, shares)?);
+        receivers.push(subscribe(run, &sender, &told)?);
     }
-    // Another program publishes to a server that is not ours, unless this mode publishes itself.
-    if settings.mode == Mode::Sub && !server.is_own {
-        eprintln!("waiting for messages to '{}'", settings.subject);
-        match said.recv()? {
-            Said::Lost(error) => return Err(error),
-            Said::First | Said::All => {}
-        }
-        let clock = Clock::start();
-        let error = wait_all(settings, progress, &said, None).err();
-        return Ok(clock.stop(settings, progress.done(), None, error));
-    }
-    let publisher = connect(settings, server)?;
+    drop(told);
+    let publisher = connect(run)?;
     let clock = Clock::start();
-    let error = publish(settings, &publisher, credit)
-        .and_then(|()| wait_all(settings, progress, &said, Some(&publisher)))
-        .err();
-    Ok(clock.stop(settings, progress.done(), None, error))
+    run.watch.begin();
+    if let Err(error) = publish(run, &publisher, credit) {
+        bell.tell(Fault::Met(error.to_string()));
+    }
+    let mut end = None;
+    while end.is_none() {
+        match heard(&said, bell) {
+            Some(Said::All(at)) => end = Some(at),
+            Some(Said::First(_)) => {}
+            None => break,
+        }
+    }
+    if end.is_some() {
+        alone(run, &receivers);
+    }
+    let mut done = run.finish(None);
+    if let (Some(end), None) = (end, &done.error) {
+        done.end = end;
+    }
+    Ok(clock.stop(settings, run.server, done))
 }
 
 /// A connection with one dispatcher that counts what its subscriptions get.
 fn subscribe(
-    settings: &Settings,
-    server: &TestServer,
-    counter: Arc<AtomicU64>,
+    run: &Run<'_>,
     sender: &Sender<Said>,
-    shares: Vec<Told>,
+    told: &Told,
 ) -> Result<(Connection, Dispatcher), Failure> {
-    let lost = sender.clone();
-    let connection = options(server)
-        .on_closed(move |connection, event| {
-            let error =
-                connection.last_error().map_or_else(|| event.to_string(), |e| e.to_string());
-            let _ = lost.send(Said::Lost(error.into()));
-        })
-        .connect()?;
-    settings.check_size(connection.max_payload())?;
-    let total = settings.total();
+    let connection = connect(run)?;
+    let total = run.settings.total();
     let dispatcher = connection.dispatcher(|_, _| ())?;
-    for mut share in shares {
-        let (counter, sender) = (Arc::clone(&counter), sender.clone());
-        dispatcher.subscribe_with(&settings.subject, move |_, _| {
+    for _ in 0..run.settings.subscriptions {
+        let (counter, sender) = (run.progress.counter(), sender.clone());
+        let mut share = told.another();
+        dispatcher.subscribe_with(&run.settings.subject, move |_, _| {
             share.message();
             let before = counter.fetch_add(1, Ordering::Relaxed);
-            if before == 0 {
-                let _ = sender.send(Said::First);
-            }
             if before + 1 == total {
-                let _ = sender.send(Said::All);
+                let _ = sender.send(Said::All(Instant::now()));
             }
         })?;
     }
-    connection.flush()?;
+    settled(&connection)?;
     Ok((connection, dispatcher))
 }
 
-fn publish(settings: &Settings, publisher: &Connection, mut credit: Credit) -> Result<(), Failure> {
+fn publish(run: &Run<'_>, publisher: &Connection, mut credit: Credit) -> Result<(), Failure> {
+    let (settings, bell) = (run.settings, run.watch.bell());
     let payload = payload(settings);
     for _ in 0..settings.count {
-        credit.take(publisher)?;
+        credit.take(bell)?;
         publisher.publish(&settings.subject, &payload)?;
     }
     Ok(publisher.flush()?)
 }
 
-/// Waits until everything has arrived, as long as something does.
-fn wait_all(
-    settings: &Settings,
-    progress: &Progress,
-    said: &Receiver<Said>,
-    publisher: Option<&Connection>,
-) -> Result<(), Failure> {
-    let mut seen = progress.done();
-    loop {
-        match said.recv_timeout(PATIENCE) {
-            Ok(Said::All) => return Ok(()),
-            Ok(Said::Lost(error)) => return Err(error),
-            Ok(Said::First) => {}
-            // A publisher elsewhere may be slow; one of ours has published everything.
-            Err(RecvTimeoutError::Timeout) if progress.done() > seen => seen = progress.done(),
-            Err(RecvTimeoutError::Timeout) => {
-                let whose = if publisher.is_some() { "" } else { " from the other program" };
-                let text = format!("nothing more arrived{whose} on '{}'", settings.subject);
-                return Err(text.into());
-            }
-            Err(error) => return Err(error.into()),
+/// Whatever receivers say next; none when the run has ended.
+fn heard(said: &Receiver<Said>, bell: &Bell) -> Option<Said> {
+    while !bell.has_ended() {
+        match said.recv_timeout(STEP) {
+            Ok(said) => return Some(said),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return None,
         }
     }
+    None
+}
+
+/// What arrives beyond what was published makes a rate that is not ours.
+fn alone(run: &Run<'_>, receivers: &[(Connection, Dispatcher)]) {
+    for (connection, _) in receivers {
+        // One that fails is told by the watch.
+        let _ = connection.flush_timeout(SOON).and_then(|()| connection.barrier(SOON));
+    }
+    let (total, subject) = (run.settings.total(), &run.settings.subject);
+    let more = run.progress.done().saturating_sub(total);
+    if more > 0 {
+        let text = format!(
+            "{more} more arrived on '{subject}' than were published here: others publish to it"
+        );
+        run.watch.bell().tell(Fault::Met(text));
+    }
+}
+
+/// What one connection has received from others, as far as it is counted.
+#[derive(Default)]
+struct Arrived {
+    messages: AtomicU64,
+    bytes: AtomicU64,
+}
+
+/// Receives what another program publishes; the clock starts with the first message, which is not
+/// a part of the rate: nobody knows for how long it was under way.
+fn others(run: &Run<'_>) -> Result<Outcome, Failure> {
+    let (settings, bell) = (run.settings, run.watch.bell());
+    let (sender, said) = channel();
+    let mut receivers = Vec::new();
+    for _ in 0..settings.connections {
+        receivers.push(subscribe_to_others(run, &sender)?);
+    }
+    complain(format_args!("waiting for messages to '{}'", settings.subject));
+    let (mut clock, mut end) = (None, None);
+    while end.is_none() {
+        match heard(&said, bell) {
+            Some(Said::First(at)) => {
+                clock = Some(Clock::start_at(at));
+                run.watch.begin();
+            }
+            Some(Said::All(at)) => end = Some(at),
+            None => break,
+        }
+    }
+    let sum = |part: fn(&Arrived) -> &AtomicU64| -> u64 {
+        receivers.iter().map(|(.., arrived)| part(arrived).load(Ordering::Acquire)).sum()
+    };
+    // The last one is counted before the handlers of other connections have ended.
+    let limit = Instant::now() + SOON;
+    while end.is_some() && sum(|it| &it.messages) < settings.total() && Instant::now() < limit {
+        let _ = said.recv_timeout(Duration::from_millis(1));
+    }
+    let (messages, bytes) = (sum(|it| &it.messages), sum(|it| &it.bytes));
+    let mut done = run.finish(None);
+    if let (Some(end), None) = (end, &done.error) {
+        done.end = end;
+    }
+    (done.count, done.before, done.bytes) = (messages, messages.min(1), Some(bytes));
+    Ok(clock.unwrap_or_else(Clock::start).stop(settings, run.server, done))
+}
+
+fn subscribe_to_others(
+    run: &Run<'_>,
+    sender: &Sender<Said>,
+) -> Result<(Connection, Dispatcher, Arc<Arrived>), Failure> {
+    let connection = connect(run)?;
+    let total = run.settings.total();
+    let arrived = Arc::new(Arrived::default());
+    let dispatcher = connection.dispatcher(|_, _| ())?;
+    for _ in 0..run.settings.subscriptions {
+        let (counter, sender) = (run.progress.counter(), sender.clone());
+        let arrived = Arc::clone(&arrived);
+        dispatcher.subscribe_with(&run.settings.subject, move |_, message| {
+            let before = counter.fetch_add(1, Ordering::Relaxed);
+            if before >= total {
+                return;
+            }
+            // The dispatcher's one thread writes them, so they need not be added atomically.
+            let bytes = arrived.bytes.load(Ordering::Relaxed) + message.payload().len() as u64;
+            arrived.bytes.store(bytes, Ordering::Relaxed);
+            let messages = arrived.messages.load(Ordering::Relaxed) + 1;
+            arrived.messages.store(messages, Ordering::Release);
+            if before == 0 {
+                let _ = sender.send(Said::First(Instant::now()));
+            }
+            if before + 1 == total {
+                let _ = sender.send(Said::All(Instant::now()));
+            }
+        })?;
+    }
+    settled(&connection)?;
+    Ok((connection, dispatcher, arrived))
 }

@@ -1,8 +1,14 @@
 //! The command line, and what of it is refused.
 
+use std::collections::hash_map::RandomState;
+use std::ffi::OsString;
 use std::fmt;
+use std::hash::{BuildHasher, Hasher};
+
+use nats_blocking::{check_publish_subject, check_subscribe_subject};
 
 use crate::Failure;
+use crate::outcome::grouped;
 
 /// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +40,25 @@ const MODES: &[(&str, Mode, u64, &[&str])] = &[
     ("connect", Mode::Connect, 500, &[]),
 ];
 
+/// The most threads of all connections together.
+const THREADS: u64 = 10_000;
+/// The most subscriptions of all connections together.
+const SUBSCRIPTIONS: u64 = 10_000_000;
+
+/// The numbers, with the least and the most that each may be.
+const NUMBERS: &[(&str, u64, u64)] = &[
+    ("--count", 1, 1_000_000_000_000),
+    // No server can be configured for more.
+    ("--size", 0, 64 * 1024 * 1024),
+    ("--connections", 1, 10_000),
+    ("--threads", 1, THREADS),
+    ("--subscriptions", 1, SUBSCRIPTIONS),
+    ("--pipeline", 1, 1_000_000),
+];
+
+/// What `pub` and `sub` speak about by default: they are two programs.
+const SUBJECT: &str = "bench";
+
 impl fmt::Display for Mode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let named = MODES.iter().find(|(_, mode, ..)| mode == self);
@@ -54,28 +79,27 @@ pub(crate) struct Settings {
     pub(crate) subscriptions: usize,
     pub(crate) pipeline: usize,
     pub(crate) json: bool,
+    total: u64,
 }
 
 impl Settings {
-    pub(crate) fn read(mut words: impl Iterator<Item = String>) -> Result<Self, Failure> {
+    /// None if the usage is asked for.
+    pub(crate) fn read(words: impl Iterator<Item = OsString>) -> Result<Option<Self>, Failure> {
+        let words: Vec<String> = words
+            .map(|word| word.into_string().map_err(|word| format!("{word:?} is not Unicode")))
+            .collect::<Result<_, _>>()?;
+        if words.iter().any(|word| word == "--help" || word == "-h") {
+            return Ok(None);
+        }
+        let mut words = words.into_iter();
         let names: Vec<&str> = MODES.iter().map(|(name, ..)| *name).collect();
         let names = names.join(", ");
-        let word = words.next().ok_or_else(|| format!("which mode? One of {names}"))?;
+        let word = words.next().ok_or_else(|| format!("which mode? One of {names}; or --help"))?;
         let found = MODES.iter().find(|(name, ..)| *name == word);
         let (_, mode, count, options) =
             *found.ok_or_else(|| format!("'{word}' is no mode: there are {names}"))?;
-        let mut settings = Self {
-            mode,
-            server: None,
-            subject: "bench".to_owned(),
-            count,
-            size: 16,
-            connections: 1,
-            threads: 1,
-            subscriptions: if mode == Mode::Fanout { 10 } else { 1 },
-            pipeline: 1,
-            json: false,
-        };
+        let mut settings = Self::of(mode, count);
+        let mut sized = false;
         while let Some(word) = words.next() {
             let everywhere = ["--server", "--count", "--json"].contains(&word.as_str());
             if !everywhere && !options.contains(&word.as_str()) {
@@ -85,38 +109,97 @@ impl Settings {
                 settings.json = true;
                 continue;
             }
+            sized |= word == "--size";
             let value = words.next().ok_or_else(|| format!("{word} needs a value"))?;
             settings.set(&word, value)?;
         }
-        Ok(settings)
+        if sized && settings.is_sub_of_others() {
+            return Err("--size: with --server, sub counts the bytes that arrive".into());
+        }
+        settings.check()?;
+        Ok(Some(settings))
+    }
+
+    fn of(mode: Mode, count: u64) -> Self {
+        let both = [Mode::PubSub, Mode::Fanout, Mode::Request, Mode::Wake];
+        Self {
+            mode,
+            server: None,
+            subject: if both.contains(&mode) { unique() } else { SUBJECT.to_owned() },
+            count,
+            size: 16,
+            connections: 1,
+            threads: 1,
+            subscriptions: if mode == Mode::Fanout { 10 } else { 1 },
+            pipeline: 1,
+            json: false,
+            total: 0,
+        }
     }
 
     fn set(&mut self, word: &str, value: String) -> Result<(), Failure> {
-        let number = || -> Result<usize, Failure> {
-            let number: usize =
-                value.parse().map_err(|_| format!("{word}: '{value}' is not a number"))?;
-            if number == 0 && word != "--size" {
-                return Err(format!("{word} must be at least 1").into());
-            }
-            Ok(number)
-        };
         match word {
             "--server" => self.server = Some(value),
             "--subject" => self.subject = value,
-            "--count" => self.count = number()? as u64,
-            "--size" => self.size = number()?,
-            "--connections" => self.connections = number()?,
-            "--threads" => self.threads = number()?,
-            "--subscriptions" => self.subscriptions = number()?,
-            "--pipeline" => self.pipeline = number()?,
+            "--count" => self.count = number(word, &value)?,
+            "--size" => self.size = small(word, &value)?,
+            "--connections" => self.connections = small(word, &value)?,
+            "--threads" => self.threads = small(word, &value)?,
+            "--subscriptions" => self.subscriptions = small(word, &value)?,
+            "--pipeline" => self.pipeline = small(word, &value)?,
             _ => return Err(format!("what is '{word}'?").into()),
         }
         Ok(())
     }
 
+    /// Refuses what cannot be, and computes what is counted until the end.
+    fn check(&mut self) -> Result<(), Failure> {
+        let connections = self.connections as u64;
+        for (word, number, most) in [
+            ("--threads", self.threads, THREADS),
+            ("--subscriptions", self.subscriptions, SUBSCRIPTIONS),
+        ] {
+            let all = connections.checked_mul(number as u64);
+            if all.is_none_or(|all| all > most) {
+                let most = grouped(most);
+                return Err(format!(
+                    "--connections {connections} and {word} {number}: at most {most} in all"
+                )
+                .into());
+            }
+        }
+        let streams = match self.mode {
+            Mode::Sub | Mode::Fanout => connections.checked_mul(self.subscriptions as u64),
+            Mode::PubSub => Some(connections),
+            _ => Some(1),
+        };
+        let total = streams.and_then(|streams| self.count.checked_mul(streams));
+        self.total = total.ok_or("--count: that many cannot be counted on so many connections")?;
+        self.check_subject()
+    }
+
+    fn check_subject(&self) -> Result<(), Failure> {
+        let subject = &self.subject;
+        let named = |error| format!("--subject: {error}");
+        check_publish_subject(subject).map_err(named)?;
+        check_subscribe_subject(subject).map_err(named)?;
+        let wild = subject.split('.').any(|token| token == "*" || token == ">");
+        if wild && !self.is_sub_of_others() {
+            return Err(
+                format!("--subject: nothing is published to a wildcard: '{subject}'").into()
+            );
+        }
+        Ok(())
+    }
+
+    /// Another program publishes what this one receives.
+    pub(crate) fn is_sub_of_others(&self) -> bool {
+        self.mode == Mode::Sub && self.server.is_some()
+    }
+
     /// Refuses what this server would refuse.
     pub(crate) fn check_size(&self, most: usize) -> Result<(), Failure> {
-        if most > 0 && self.size > most {
+        if most > 0 && self.size > most && !self.is_sub_of_others() {
             let text = format!("--size {}: the server accepts at most {most} bytes", self.size);
             return Err(text.into());
         }
@@ -125,13 +208,7 @@ impl Settings {
 
     /// How many operations are counted until the end.
     pub(crate) fn total(&self) -> u64 {
-        match self.mode {
-            Mode::Sub | Mode::Fanout => {
-                self.count * self.connections as u64 * self.subscriptions as u64
-            }
-            Mode::PubSub => self.count * self.connections as u64,
-            _ => self.count,
-        }
+        self.total
     }
 
     /// How many of `count` fall to one of so many.
@@ -139,4 +216,32 @@ impl Settings {
         let (index, of) = (index as u64, of as u64);
         self.count / of + u64::from(index < self.count % of)
     }
+}
+
+fn number(word: &str, value: &str) -> Result<u64, Failure> {
+    let range = NUMBERS.iter().find(|(name, ..)| *name == word);
+    let (_, least, most) = *range.ok_or_else(|| format!("{word} is no number"))?;
+    let number = value.parse().ok().filter(|number| (least..=most).contains(number));
+    let most = grouped(most);
+    Ok(number.ok_or_else(|| format!("{word}: '{value}' is not a number from {least} to {most}"))?)
+}
+
+fn small(word: &str, value: &str) -> Result<usize, Failure> {
+    Ok(usize::try_from(number(word, value)?)?)
+}
+
+/// Something that no other run has.
+pub(crate) fn token() -> String {
+    const DIGITS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+    // The standard library's own random seed, with the process behind it.
+    let mut hasher = RandomState::new().build_hasher();
+    hasher.write_u32(std::process::id());
+    let drawn = hasher.finish();
+    let digit = |place: u64| DIGITS.get((drawn >> (5 * place)) as usize % DIGITS.len());
+    (0..8).filter_map(digit).map(|digit| char::from(*digit)).collect()
+}
+
+/// A subject that traffic of others does not meet.
+fn unique() -> String {
+    format!("{SUBJECT}-{}", token())
 }
