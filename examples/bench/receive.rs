@@ -41,7 +41,7 @@ fn own(run: &Run<'_>) -> Result<Outcome, Failure> {
     let clock = Clock::start();
     run.watch.begin();
     if let Err(error) = publish(run, &publisher, credit) {
-        bell.tell(Fault::Met(error.to_string()));
+        bell.tell(Fault::of(&error));
     }
     let mut end = None;
     while end.is_none() {

@@ -10,7 +10,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nats_blocking::{Connection, ConnectionEventKind, ErrorNotice, OptionsBuilder, WeakConnection};
+use nats_blocking::{
+    Connection, ConnectionEventKind, ErrorKind, ErrorNotice, OptionsBuilder, WeakConnection,
+};
 
 use crate::Failure;
 
@@ -38,6 +40,15 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
+    /// What an error of a call says about the run.
+    pub(crate) fn of(error: &Failure) -> Self {
+        let stalled = error.downcast_ref::<nats_blocking::Error>().is_some_and(|error| {
+            matches!(error.kind(), ErrorKind::OutboxFull | ErrorKind::Timeout)
+        });
+        let before = if stalled { "the server takes nothing any more: " } else { "" };
+        Self::Met(format!("{before}{error}"))
+    }
+
     fn text(&self, silence: &str) -> String {
         match self {
             Self::Interrupted => "interrupted by a signal".to_owned(),

@@ -123,7 +123,7 @@ fn threaded(
         let count = settings.share(index, threads);
         let share = Share { connection, count, latencies: &mut latencies, done: &counter, bell };
         if let Err(error) = body(settings, share) {
-            bell.tell(Fault::Met(error.to_string()));
+            bell.tell(Fault::of(&error));
         }
         Ok(latencies)
     };
@@ -295,7 +295,7 @@ fn wake(run: &Run<'_>) -> Result<Outcome, Failure> {
         error = flushed.map_err(Failure::from).and_then(|()| alone(settings, &arrived)).err();
     }
     if let Some(error) = error {
-        bell.tell(Fault::Met(error.to_string()));
+        bell.tell(Fault::of(&error));
     }
     let done = run.finish(Some(latencies));
     Ok(clock.stop(settings, run.server, done))

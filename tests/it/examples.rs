@@ -3,6 +3,8 @@
 //! The lines of `connection_events` are checked against the grammar of events by a small machine
 //! of their own here: what a person reads must be in order, not only what a listener is told.
 
+mod bench;
+
 use std::env;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -653,127 +655,5 @@ fn the_examples_speak_to_each_other_through_a_real_server() {
         let alone = run(name, &[]);
         let served = run(name, &["--server", &url]);
         assert_eq!(alone.len(), served.len(), "{name}: {alone:?} and {served:?}");
-    }
-}
-
-/// Every mode of `bench`, with a small count, and how many operations that makes.
-const BENCHES: &[(&[&str], u64)] = &[
-    (&["pub", "--connections", "2", "--threads", "2", "--size", "0"], 200),
-    (&["sub", "--subscriptions", "3"], 600),
-    (&["pubsub", "--connections", "2", "--size", "1000"], 400),
-    (&["fanout"], 2_000),
-    (&["request"], 200),
-    (&["request", "--threads", "3", "--connections", "2"], 200),
-    (&["request", "--pipeline", "16"], 200),
-    (&["flush", "--threads", "2"], 200),
-    (&["wake"], 200),
-    (&["connect"], 200),
-];
-
-#[test]
-fn a_bench_of_every_mode_counts_everything_and_tells_it_to_machines() {
-    let server = NatsServer::start_plain();
-    for (words, counted) in BENCHES {
-        let mut arguments = words.to_vec();
-        arguments.extend(["--count", "200", "--json"]);
-        let url = server.url();
-        // Without a server of others `sub` publishes for itself.
-        if words[0] != "sub" {
-            arguments.extend(["--server", &url]);
-        }
-        let lines = run("bench", &arguments);
-        assert_eq!(lines.len(), 1, "{words:?}: {lines:?}");
-        let value: serde_json::Value = serde_json::from_str(&lines[0]).expect("JSON");
-        assert_eq!(value["mode"], words[0]);
-        assert_eq!(value["count"], *counted, "{words:?}: {value}");
-        assert_eq!(value["wanted"], *counted);
-        assert!(value["error"].is_null(), "{value}");
-        assert!(value["per_s"].as_f64().unwrap() > 0.0, "{value}");
-        let latency = &value["latency_us"];
-        if ["request", "flush", "wake", "connect"].contains(&words[0]) {
-            assert!(latency["p50"].as_f64() <= latency["p99"].as_f64(), "{value}");
-            assert!(latency["p50"].as_f64().unwrap() > 0.0, "{value}");
-        } else {
-            assert_eq!(latency.as_object().unwrap().len(), 0, "{value}");
-        }
-    }
-    let lines = run("bench", &["flush", "--count", "50", "--server", &server.url()]);
-    assert_eq!(lines[0], "flush: 50 flushes of 16 bytes");
-    assert!(lines[1].contains("flushes/s"), "{lines:?}");
-    assert!(lines.last().unwrap().contains("p99.9"), "{lines:?}");
-}
-
-#[test]
-fn two_benches_speak_to_each_other() {
-    let server = NatsServer::start_plain();
-    let url = server.url();
-    let words = ["sub", "--json", "--count", "500", "--subject", "two", "--server", &url];
-    let receiver = Example::start("bench", &words);
-    // The one that publishes may come before the other listens: then another one comes.
-    let told = poll(LIMIT, || {
-        run("bench", &["pub", "--count", "1000", "--subject", "two", "--server", &url]);
-        receiver.lines.read(|lines| (!lines.is_empty()).then_some(()))
-    });
-    assert!(told.is_some(), "nothing arrived");
-    let value: serde_json::Value = serde_json::from_str(&receiver.finish()[0]).expect("JSON");
-    assert_eq!(value["error"], serde_json::Value::Null);
-    assert!(value["count"].as_u64().unwrap() >= 500, "{value}");
-}
-
-#[test]
-fn a_bench_refuses_what_cannot_be() {
-    let server = NatsServer::start_plain();
-    let url = server.url();
-    for (words, complaint) in [
-        (vec![], "which mode? One of pub, sub"),
-        (vec!["fly"], "'fly' is no mode"),
-        (vec!["pub", "--count", "0"], "--count must be at least 1"),
-        (vec!["pub", "--threads", "0"], "--threads must be at least 1"),
-        (vec!["request", "--pipeline", "many"], "--pipeline: 'many' is not a number"),
-        (vec!["pub", "--size"], "--size needs a value"),
-        (vec!["pub", "--pipeline", "2"], "pub has no option '--pipeline'"),
-        (vec!["wake", "--fast"], "wake has no option '--fast'"),
-        (vec!["pub", "--size", "2000000", "--server", &url], "at most 1048576 bytes"),
-        (vec!["pubsub", "--size", "2000000", "--server", &url], "at most 1048576 bytes"),
-        (vec!["pub", "--subject", "a b", "--server", &url], "subject"),
-    ] {
-        let (_, out, err) = run_failing("bench", &words);
-        assert!(err.contains(complaint), "{words:?}: {err}");
-        assert!(out.is_empty() || words.contains(&"a b"), "{words:?}: {out}");
-    }
-    let nobody = format!("nats://127.0.0.1:{}", crate::support::ports::free());
-    for mode in ["pub", "pubsub", "request", "connect"] {
-        let (_, _, err) = run_failing("bench", &[mode, "--server", &nobody]);
-        assert!(err.contains("nobody listens there") || err.contains("refused"), "{mode}: {err}");
-    }
-}
-
-#[test]
-fn a_bench_whose_server_goes_away_tells_what_it_had_done() {
-    for mode in ["pub", "pubsub", "request", "flush", "wake", "connect"] {
-        let mut server = NatsServer::start_plain();
-        let url = server.url();
-        let words = [mode, "--json", "--count", "1000000000", "--server", &url];
-        let mut bench = Example::start("bench", &words);
-        // Both sides of a mode are connected and at work once the server has seen traffic.
-        let watcher = nats_blocking::connect(&url).unwrap();
-        let traffic = watcher.subscribe("bench").unwrap();
-        if mode != "connect" {
-            traffic.next_timeout(LIMIT).unwrap();
-        } else {
-            server.wait_ready(LIMIT);
-        }
-        server.kill();
-        let status = poll(LIMIT, || bench.child.try_wait().unwrap());
-        assert_eq!(status.and_then(|status| status.code()), Some(1), "{mode}");
-        let errors: String = bench.readers.drain(..).map(|one| one.join().unwrap()).collect();
-        // One that had not begun has nothing to tell but the error.
-        let lines = bench.lines.read(Clone::clone);
-        if mode != "connect" || !lines.is_empty() {
-            assert!(errors.contains("ended before its time"), "{mode}: {errors}");
-            let value: serde_json::Value = serde_json::from_str(&lines[0]).expect("JSON");
-            assert!(!value["error"].as_str().unwrap().is_empty(), "{mode}: {value}");
-            assert!(value["count"].as_u64() < value["wanted"].as_u64(), "{mode}: {value}");
-        }
     }
 }
