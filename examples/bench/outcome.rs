@@ -22,7 +22,7 @@ pub(crate) struct Outcome {
 /// What had been done when.
 pub(crate) struct Done {
     pub(crate) count: u64,
-    /// Of these so many were before the clock started.
+    /// Of these so many are not a part of the rate.
     pub(crate) before: u64,
     /// Payload of all that is counted, where there is any.
     pub(crate) bytes: Option<u64>,
@@ -79,7 +79,7 @@ impl Outcome {
         self.done.error.as_deref()
     }
 
-    /// None if too little was done for one.
+    /// None if too little was done for one, or by whom is not known.
     fn rate(&self) -> Option<f64> {
         let timed = self.done.count.saturating_sub(self.done.before);
         let seconds = self.wall.as_secs_f64();
@@ -143,14 +143,14 @@ impl Outcome {
 
     fn rate_text(&self) -> String {
         let Some(rate) = self.rate() else {
-            return "\n  rate     none: too little was done".to_owned();
+            return "\n  rate     none".to_owned();
         };
         let mut text = format!("\n  rate     {} {}/s", grouped(rate as u64), self.noun());
         if let Some(bytes) = self.byte_rate() {
             text += &format!(", {:.2} MiB/s", bytes / f64::from(1 << 20));
         }
         text += &format!(", in {:.3} s", self.wall.as_secs_f64());
-        if self.done.before > 0 {
+        if self.settings.is_sub_of_others() {
             text += " from the first on";
         }
         text

@@ -51,10 +51,12 @@ fn own(run: &Run<'_>) -> Result<Outcome, Failure> {
             None => break,
         }
     }
-    if end.is_some() {
-        alone(run, &receivers);
-    }
+    let alone = end.is_none() || is_alone(run, &receivers);
     let mut done = run.finish(None);
+    if !alone {
+        // Nobody knows which of them are ours: there is no rate.
+        done.before = done.count;
+    }
     if let (Some(end), None) = (end, &done.error) {
         done.end = end;
     }
@@ -108,7 +110,7 @@ fn heard(said: &Receiver<Said>, bell: &Bell) -> Option<Said> {
 }
 
 /// What arrives beyond what was published makes a rate that is not ours.
-fn alone(run: &Run<'_>, receivers: &[(Connection, Dispatcher)]) {
+fn is_alone(run: &Run<'_>, receivers: &[(Connection, Dispatcher)]) -> bool {
     for (connection, _) in receivers {
         // One that fails is told by the watch.
         let _ = connection.flush_timeout(SOON).and_then(|()| connection.barrier(SOON));
@@ -121,6 +123,7 @@ fn alone(run: &Run<'_>, receivers: &[(Connection, Dispatcher)]) {
         );
         run.watch.bell().tell(Fault::Met(text));
     }
+    more == 0
 }
 
 /// What one connection has received from others, as far as it is counted.

@@ -104,7 +104,11 @@ impl Bell {
         let (lost, refused) = (self.clone(), self.clone());
         options
             .on_closed(move |_, event| {
-                if let ConnectionEventKind::Closed { cause: Some(cause) } = event.kind() {
+                let ConnectionEventKind::Closed { cause: Some(cause) } = event.kind() else {
+                    return;
+                };
+                // One that never came about is told by the call that connects.
+                if cause.kind() != ErrorKind::Connect {
                     lost.tell(Fault::Lost(cause.to_string()));
                 }
             })

@@ -114,6 +114,7 @@ fn a_bench_refuses_what_cannot_be() {
     for mode in ["pub", "pubsub", "request", "connect"] {
         let (_, _, err) = run_failing("bench", &[mode, "--server", &nobody]);
         assert!(err.contains("nobody listens there") || err.contains("refused"), "{mode}: {err}");
+        assert!(!err.contains("lost"), "what was never there is not lost: {mode}: {err}");
     }
 }
 
@@ -196,6 +197,8 @@ fn a_bench_does_not_count_what_others_publish() {
         for output in failed {
             let err = String::from_utf8_lossy(&output.stderr);
             assert!(!output.status.success() && err.contains("others publish to it"), "{err}");
+            let out = String::from_utf8_lossy(&output.stdout);
+            assert!(!out.contains("20,000 messages of") || out.contains("rate     none"), "{out}");
         }
     });
     // By default nobody else speaks about the same: two at once are right, each for itself.
