@@ -73,9 +73,10 @@
 //! # Listening
 //!
 //! A connection tells of its life in [events](ConnectionEventKind) (connected, disconnected,
-//! reconnecting, reconnected, lame duck, closed …) and of [errors](ErrorNotice) that no call can
-//! return (what the server refused, a slow consumer, a handler that panicked). There are three ways
-//! to hear of them, with one stream behind all:
+//! reconnecting, reconnected, lame duck, closed …) and of [errors](ErrorNotice) along the way: what
+//! no call can return (a slow consumer, a handler that panicked), and what one returns too (each
+//! server that a first connect failed at, a refused subscription). There are three ways to hear of
+//! them, with one stream behind all:
 //!
 //! ```
 //! # #[cfg(feature = "testing")]
@@ -125,7 +126,7 @@
 //! | method | called for |
 //! | --- | --- |
 //! | `error_occurred(&self, &Connection, &ServerError)` | everything that the server refuses |
-//! | `exception_occurred(&self, &Connection, &Error)` | every other failure: a refused connection, a broken socket, a panic of a handler |
+//! | `exception_occurred(&self, &Connection, &Error)` | a failure that the library has handled: an attempt to connect (also one that an `-ERR` ended), a broken socket, a panic of a handler |
 //! | `slow_consumer_detected(&self, &Connection, &dyn Consumer)` | a subscription at its limit, once; its counts are those of the moment of the call |
 //! | `slow_consumer_recovered(&self, &Connection, &dyn Consumer)` | the end of that |
 //! | `message_discarded(&self, &Connection, &Message)` | an outgoing message dropped by [`OutboxPolicy::DropNewest`] |
@@ -243,8 +244,10 @@
 //! Every call that can fail returns [`Error`], which is small and `Clone`, with a
 //! [`kind`](Error::kind) to decide by, a line for people, and a chain of sources. What the server
 //! says is a typed [`ServerError`]. A subject, a URL, a header or an option that cannot be used is
-//! refused before anything is sent, and the text names the offending part. No error, event, log
-//! line or `Debug` output shows a password, a token, a seed, a JWT or a payload.
+//! refused before anything is sent, and the text names the offending part; that a message is
+//! published to a wildcard or an empty token is refused with [`OptionsBuilder::strict_subjects`]
+//! alone. No error, event, log line or `Debug` output shows a password, a token, a seed, a JWT or a
+//! payload.
 //!
 //! ```
 //! # #[cfg(feature = "testing")]
@@ -359,8 +362,9 @@
 //!   makes the login fail, and twice is a refusal; `tls_first` keeps it from others,
 //!   [`ignore_authorization_abort`] goes on trying.
 //! * Certificates and keys from files are read again at each attempt to connect.
-//! * What fails is an error of kind [`Tls`](ErrorKind::Tls) that says which check it was. A
-//!   handshake that never ends costs the connect time-out.
+//! * What fails is an error of kind [`Tls`](ErrorKind::Tls) that says which check it was; of a
+//!   first connect it is the cause of an [attempt](Error::attempts). A handshake that never ends
+//!   costs the connect time-out.
 //! * Messages that were encrypted and not yet sent are lost with the connection (at most 64 KiB or
 //!   one message), as what the operating system had taken is.
 //!
@@ -388,6 +392,7 @@
 //!
 //! ```toml
 //! [dev-dependencies]
+//! # The same `version`, or `path`, as among the dependencies.
 //! nats-blocking = { version = "0.1", features = ["testing"] }
 //! ```
 //!
@@ -456,6 +461,8 @@
 //! Not yet: JetStream, Key-Value, Object Store and services.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
+// The guide names what these features add; without them its links lead nowhere.
+#![cfg_attr(not(all(feature = "tls", feature = "nkeys")), allow(rustdoc::broken_intra_doc_links))]
 
 mod auth;
 mod bell;

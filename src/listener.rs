@@ -55,7 +55,8 @@ impl<L: ConnectionListener + ?Sized> ConnectionListener for Arc<L> {
     }
 }
 
-/// Hears of errors that no call returns.
+/// Hears of errors along the way, those that a call returns too among them: each server at which a
+/// first connect failed, a refused subscription or request.
 ///
 /// Called like a [`ConnectionListener`]. Every method has a default that logs, so that a listener
 /// only says what it wants to do differently.

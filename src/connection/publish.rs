@@ -25,7 +25,8 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// [`InvalidSubject`](crate::ErrorKind::InvalidSubject),
+    /// [`InvalidSubject`](crate::ErrorKind::InvalidSubject), for a wildcard or an empty token with
+    /// [`strict_subjects`](crate::OptionsBuilder::strict_subjects) alone,
     /// [`MaxPayload`](crate::ErrorKind::MaxPayload),
     /// [`MaxControlLine`](crate::ErrorKind::MaxControlLine),
     /// [`OutboxFull`](crate::ErrorKind::OutboxFull) while connected,

@@ -12,7 +12,8 @@
 //! | `Nats.connect(url)` | [`connect(url)`](crate::connect) |
 //! | `Nats.connect(options)` | [`Options::connect`](crate::Options::connect) |
 //! | `Options.Builder` | [`OptionsBuilder`](crate::OptionsBuilder) |
-//! | `new Options.Builder(properties)` | [`Options::from_properties`](crate::Options::from_properties), with the list of all keys; from a file, a map or the environment too |
+//! | `new Options.Builder(properties)` | [`from_property_pairs`](crate::Options::from_property_pairs) of a map, [`from_properties_file`](crate::Options::from_properties_file), [`from_properties`](crate::Options::from_properties) of a text, with the list of all keys, [`from_environment`](crate::Options::from_environment) |
+//! | `Options.Builder.maxReconnects(n)`, `maxReconnects(-1)` | [`max_reconnects(n)`](crate::OptionsBuilder::max_reconnects), `max_reconnects(None)`: the default |
 //! | `Options.Builder.credentialPath(path)` | [`credentials_file`](crate::OptionsBuilder::credentials_file) |
 //! | `Options.Builder.tokenSupplier(supplier)` | [`token_supplier`](crate::OptionsBuilder::token_supplier) |
 //! | `AuthHandler` | [`Credentials`](crate::Credentials): one call gives name and signature |
@@ -94,6 +95,7 @@
 //! * **A server that refuses us twice is given up alone**; the others are still used.
 //! * **A slow consumer** recovers at half of its limit, so that it does not flap.
 //! * **Listeners may call `close`**, and `Closed` still comes.
-//! * **A property that is misspelt or cannot be had is an error** that says what to use.
+//! * **A property that is misspelt or cannot be had is an error**, which names the nearest or what
+//!   to use instead.
 //! * **Subjects are always checked** for what breaks the protocol; strictly on request.
 //! * **No password appears** in a URL that an event or an accessor gives.

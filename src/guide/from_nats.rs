@@ -58,13 +58,13 @@
 //! | `nats::connect("a,b")` | [`connect("a,b")`](crate::connect) |
 //! | `Options::with_user_pass`, `with_token` | [`user_and_password`], [`token`], or in the URL |
 //! | `Options::with_credentials`, `with_static_credentials` | [`credentials_file`](crate::OptionsBuilder::credentials_file), [`credentials`](crate::OptionsBuilder::credentials) |
-//! | `Options::with_nkey`, `with_jwt` | [`nkey_and_signer`](crate::OptionsBuilder::nkey_and_signer), [`credentials_source`](crate::OptionsBuilder::credentials_source) |
-//! | `Options::with_name`, `no_echo`, `max_reconnects` | [`name`], [`no_echo`], [`max_reconnects`] |
+//! | `Options::with_nkey`, `with_jwt` | [`nkey_and_signer`](crate::OptionsBuilder::nkey_and_signer), [`credentials_source`](crate::OptionsBuilder::credentials_source); the signer returns a `Result` |
+//! | `Options::with_name`, `no_echo`, `max_reconnects` | [`name`], [`no_echo`], [`max_reconnects`] with a `u32` or `None` |
 //! | `tls_required`, `add_root_certificate`, `client_cert` | [`require_tls`](crate::OptionsBuilder::require_tls), [`root_certificates_file`](crate::OptionsBuilder::root_certificates_file), [`client_certificate_files`](crate::OptionsBuilder::client_certificate_files) |
 //! | `tls_client_config` | nothing: TLS is the system's |
 //! | `retry_on_failed_connect()` | [`retry_on_failed_connect`](crate::OptionsBuilder::retry_on_failed_connect), within a limit or in the background |
-//! | `reconnect_delay_callback` | [`reconnect_delay`](crate::OptionsBuilder::reconnect_delay), asked after each full pass over the servers |
-//! | `reconnect_buffer_size(n)` | [`reconnect_buffer`](crate::ReconnectBuffer) |
+//! | `reconnect_delay_callback` | [`reconnect_delay`](crate::OptionsBuilder::reconnect_delay), asked after each full pass over the servers with the number of passes, a `u32` |
+//! | `reconnect_buffer_size(n)` | [`reconnect_buffer(ReconnectBuffer::Bytes(n))`](crate::OptionsBuilder::reconnect_buffer) |
 //! | `disconnect_callback`, `reconnect_callback`, `close_callback`, `lame_duck_callback` | [`on_disconnected`], [`on_reconnected`], [`on_closed`], [`on_lame_duck`], or a [`ConnectionListener`](crate::ConnectionListener) |
 //! | `error_callback` | [`on_error`], or an [`ErrorListener`](crate::ErrorListener) |
 //! | `nc.publish(subject, data)` | [`publish`](crate::Connection::publish) |
@@ -72,9 +72,13 @@
 //! | `nc.publish_with_reply_or_headers(…)` | [`publish_message`](crate::Connection::publish_message) |
 //! | `nc.request(subject, data)` | [`request`](crate::Connection::request), which takes a time-out |
 //! | `nc.request_timeout(subject, data, t)` | [`request(subject, data, t)`](crate::Connection::request) |
+//! | `nc.request_with_headers(subject, data, &headers)` | [`request_with_headers(subject, &headers, data, t)`](crate::Connection::request_with_headers) |
+//! | `HeaderMap` | [`Headers`](crate::Headers): `insert` and `append` return a `Result`, `try_from_iter` in place of `collect`; a message without headers has empty ones |
+//! | `Message::new(subject, reply, data, headers)` | [`Message::new(subject, data)`](crate::Message::new), then `with_reply`, `with_headers` |
+//! | `msg.is_no_responders()` | an error of `request`; elsewhere [`status()`](crate::Message::status) |
 //! | `nc.request_multi(subject, data)` | [`request_many`](crate::Connection::request_many) |
 //! | `nc.flush()`, `flush_timeout(t)` | the same |
-//! | `nc.rtt()`, `client_id()`, `client_ip()`, `max_payload()`, `new_inbox()` | the same, on [`Connection`](crate::Connection); the id and the address are `Option`s, an inbox is a `Result` |
+//! | `nc.rtt()`, `client_id()`, `client_ip()`, `max_payload()`, `new_inbox()` | the same, on [`Connection`](crate::Connection); the id and the address, a text, are `Option`s, an inbox is a `Result` |
 //! | `nc.drain()` | [`drain(timeout)`](crate::Connection::drain) |
 //! | `nc.close()` | [`close()`](crate::Connection::close), which borrows |
 //! | `sub.next() -> Option<Message>` | [`next() -> Result<Message>`](crate::Subscription::next) |
@@ -85,11 +89,11 @@
 //! | `sub.unsubscribe()`, `close()` | [`unsubscribe`](crate::Subscription::unsubscribe), which borrows |
 //! | `sub.drain()`, `Handler::unsubscribe()` | [`drain(timeout)`](crate::Subscription::drain) of subscriptions and of [dispatchers](crate::Dispatcher::drain) |
 //! | `sub.receiver()` | `ready()` of the feature `crossbeam-channel` says that there is something to `try_next` |
-//! | `sub.set_message_limits(n)` | [`set_pending_limits`](crate::Subscription::set_pending_limits), messages and bytes |
-//! | `sub.dropped_messages()` | [`dropped()`](crate::Consumer::dropped) |
+//! | `sub.set_message_limits(n)` | [`set_pending_limits(PendingLimits::new(n, 0))`](crate::Subscription::set_pending_limits), messages and bytes, 0 for no limit |
+//! | `sub.dropped_messages()` | [`dropped()`](crate::Consumer::dropped), a `u64`, of the trait `Consumer` |
 //! | `msg.subject`, `msg.reply`, `msg.data`, `msg.headers` | [`subject()`](crate::Message::subject), [`reply()`](crate::Message::reply), [`payload()`](crate::Message::payload), [`headers()`](crate::Message::headers) |
 //! | `msg.respond(data)` | [`connection.respond(&message, data)`](crate::Connection::respond) |
-//! | `io::Error` with a text | [`Error`](crate::Error) with a [`kind`](crate::Error::kind); it converts into `io::Error` |
+//! | `io::Error` with a text | [`Error`](crate::Error) with a [`kind`](crate::Error::kind); it converts into an `io::Error`, of the same kind as there only after a time-out |
 //!
 //! # What behaves otherwise
 //!
@@ -101,7 +105,8 @@
 //!   read from it. Dropping it unsubscribes.
 //! * **A dispatcher that is dropped unsubscribes.** A `Handler` of `nats` went on; here keep the
 //!   [`Dispatcher`](crate::Dispatcher) for as long as it is to answer.
-//! * **Nothing is printed.** Without a listener, events and errors go to the `log` crate.
+//! * **Nothing is printed.** Events go to the `log` crate, and errors, loudly where no error
+//!   listener takes them.
 //! * **Handlers run on a thread of their dispatcher**, which any number of subscriptions share,
 //!   not on one thread for each subscription.
 //! * **Callbacks run on a thread of their own** and may call anything, `close` too.
@@ -109,7 +114,15 @@
 //!   newest are dropped, counted and told once.
 //! * **Reconnecting is endless by default** and its first attempt is immediate.
 //! * **Subjects, reply subjects and headers are checked** before anything is sent, and a message
-//!   that is larger than the server accepts is an error instead of a lost connection.
+//!   that is larger than the server accepts is an error instead of a lost connection. Wildcards and
+//!   empty tokens of a publish are refused with
+//!   [`strict_subjects`](crate::OptionsBuilder::strict_subjects) alone.
+//! * **TLS is all or nothing.** With a certificate among the options, or one URL with `tls://`,
+//!   every server without TLS is refused. The key of a client is in PKCS#8 (`openssl pkcs8 -topk8
+//!   -nocrypt` makes it); `tls_required(false)` has no counterpart.
+//! * **Kinds of `io::Error`** that a program matches on change: "no responders" was `NotFound`, a
+//!   refused connection `ConnectionRefused`; both are `Other`. Match [`kind`](crate::Error::kind)
+//!   before converting.
 //! * **A failed connect names every server and its cause** in
 //!   [`Error::attempts`](crate::Error::attempts).
 //!

@@ -91,7 +91,7 @@ fn check_sizes(config: &Config) -> Result<()> {
         }
     }
     if u32::try_from(config.limits.control_line).is_err() {
-        return bad("max_incoming_control_line is over 4 GiB".to_owned());
+        return bad("max_incoming_control_line is 4 GiB or more".to_owned());
     }
     if config.outbox.reconnect_buffer == ReconnectBuffer::Bytes(0) {
         return bad("reconnect_buffer is zero bytes: ReconnectBuffer::Off says so".to_owned());

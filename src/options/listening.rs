@@ -14,7 +14,9 @@ impl OptionsBuilder {
         self.sink(connection_sink(listener))
     }
 
-    /// Adds a listener for errors that no call returns. Without any, they are logged.
+    /// Adds a listener for errors along the way; see [`ErrorListener`]. Without any, they are
+    /// logged. A [`connect`](Self::connect) that fails tells each failed server, and `Closed` at
+    /// the end.
     pub fn error_listener(mut self, listener: impl ErrorListener) -> Self {
         self.hears_errors = true;
         self.sink(error_sink(listener))
@@ -35,7 +37,7 @@ impl OptionsBuilder {
         self.sink(connection_sink(call))
     }
 
-    /// Adds a closure that is called for every error that no call returns.
+    /// Adds a closure that is called for every error that an [`ErrorListener`] hears of.
     pub fn on_error<F>(mut self, call: F) -> Self
     where
         F: Fn(&Connection, &ErrorNotice) + Send + Sync + 'static,

@@ -20,8 +20,8 @@ impl Options {
     ///
     /// The keys are those of the Java client. Each is understood, or refused with the name of what
     /// to use instead; a key that begins with `io.nats.client.` and is not Java's is an error that
-    /// names the nearest. Every other key is left alone, so that the file can be shared with the
-    /// rest of the program.
+    /// names the nearest, if one is near. Every other key is left alone, so that the file can be
+    /// shared with the rest of the program.
     ///
     /// The prefix `io.nats.client.` may be left out, as in Java; in a file that is shared write it,
     /// for `url` or `name` may mean something else there. With it wins over without; of two lines

@@ -40,7 +40,7 @@ impl OptionsBuilder {
     }
 
     /// The longest protocol line that is accepted from the server, in bytes; INFO has a limit of
-    /// 1 MiB of its own. Default 64 KiB, at most 4 GiB.
+    /// 1 MiB of its own. Default 64 KiB, less than 4 GiB.
     pub fn max_incoming_control_line(mut self, bytes: usize) -> Self {
         self.config.limits.control_line = bytes;
         self
