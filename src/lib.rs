@@ -195,9 +195,9 @@
 //! the [wait](OptionsBuilder::reconnect_wait). Servers of a cluster are learned from the server in
 //! use. Subscriptions keep their number, their queue and what is left of `unsubscribe_after`. Calls
 //! go on meanwhile: `publish` fills the reconnect buffer, `subscribe` is announced later, `request`
-//! waits. A server that refuses the credentials twice with the same words is given up; when none is
-//! left the connection closes with that cause. Silence is noticed by
-//! [pings](OptionsBuilder::ping_interval), with the defaults within six minutes.
+//! waits. A server that refuses the credentials twice with the same words is given up until another
+//! one accepts the connection; when none is left the connection closes with that cause. Silence is
+//! noticed by [pings](OptionsBuilder::ping_interval), with the defaults within six minutes.
 //!
 //! The *first* connect is different: it tries each server once and fails with the cause for each
 //! ([`Error::attempts`]). [`retry_on_failed_connect`](OptionsBuilder::retry_on_failed_connect)

@@ -48,7 +48,7 @@ fn one_pass(core: &Core) -> Result<(Link, Parser)> {
             Ok(connected) => return Ok(connected),
             Err(_) if core.life().closing => break,
             Err(error) => {
-                tell_failure(core, &error);
+                tell_failure(core, &url, &error, false);
                 core.life().pool.failed_first(&url, &error);
                 failed.push(ConnectAttempt::new(url.to_string(), error));
             }
@@ -68,8 +68,8 @@ fn seek(core: &Core, until: Option<Instant>) -> Result<(Link, Parser)> {
             Err(error) => {
                 let closing = core.life().closing;
                 if !closing {
-                    tell_failure(core, &error);
-                    core.life().pool.failed(&url, &error);
+                    let gone = core.life().pool.failed(&url, &error);
+                    tell_failure(core, &url, &error, gone);
                 }
                 let cause = if closing { Error::new(ErrorKind::Closed, "closed") } else { error };
                 let kind = ConnectionEventKind::ReconnectFailed { attempt: number, cause };
@@ -96,12 +96,13 @@ fn try_server(
     outcome
 }
 
-/// Tells why an attempt failed; an `-ERR` of the server is also told as such.
-fn tell_failure(core: &Core, error: &Error) {
+/// Tells at which server an attempt failed and why; an `-ERR` of the server is also told as such.
+fn tell_failure(core: &Core, url: &ServerUrl, error: &Error, gone: bool) {
     if let Some(said) = error.server_error() {
         core.server_error(said.clone());
     }
-    core.exception(error.clone());
+    let left = if gone { " (given up until another server accepts the connection)" } else { "" };
+    core.exception(Error::caused_by(error.kind(), format!("{url}: {error}{left}"), error.clone()));
 }
 
 /// The next attempt, after the pause before it.

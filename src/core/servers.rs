@@ -1,9 +1,11 @@
 //! The servers that a connection may use, and which comes next. Pure: the random numbers are an
 //! argument, the waiting is somebody else's.
 //!
-//! Configured servers are never removed by gossip, only by their own failures: after `max_attempts`
-//! failed attempts in a row, or after refusing us twice with the same text. Discovered servers go
-//! when the cluster no longer lists them, except the one in use.
+//! Configured servers are never removed by gossip. A server is given up for its own failures: after
+//! `max_attempts` failed attempts in a row, or after refusing us twice with the same text. A
+//! configured one comes back, with a clean record, when another takes us: whatever was wrong with
+//! it may be mended by the next outage. Discovered servers go when the cluster no longer lists
+//! them, except the one in use.
 //!
 //! Waiting in one outage: the first attempt is immediate (the caller may hold it), every later one
 //! waits a fresh jitter, and where a pass over all servers is complete it waits the reconnect wait
@@ -98,6 +100,9 @@ pub(crate) struct Pool {
     current: Option<ServerUrl>,
     /// The errors of servers given up in this outage.
     given_up: Vec<ConnectAttempt>,
+    /// Those of them that are configured; none of them is in `servers`, which nothing is added to
+    /// but by the program and, with a server in use, by gossip.
+    resting: Vec<Server>,
     /// The URL of a configured server asks for TLS. It stays so when that server is given up.
     wants_tls: bool,
 }
@@ -114,6 +119,7 @@ impl Pool {
             hold_first: false,
             current: None,
             given_up: Vec::new(),
+            resting: Vec::new(),
             wants_tls,
         };
         pool.shuffle(random);
@@ -151,6 +157,8 @@ impl Pool {
             }
         }
         self.servers = servers;
+        // What was given up is there again, or the program does not want it any more.
+        self.resting.clear();
         self.shuffle(random);
         // A pass goes on, for those that were tried in it: they come last, and its wait is not left
         // out for naming them anew.
@@ -238,6 +246,9 @@ impl Pool {
             server.failed_attempts = 0;
             server.last_error = None;
         }
+        let rested = std::mem::take(&mut self.resting).into_iter();
+        let fresh = |server| Server { failed_attempts: 0, last_refusal: None, ..server };
+        self.servers.extend(rested.map(fresh));
     }
 
     /// The first connect to this server failed, which counts against it only as a refusal.
@@ -250,23 +261,28 @@ impl Pool {
     }
 
     /// The attempt with this server failed. It is given up when it has used up its attempts, or has
-    /// refused us with the same text before.
-    pub(crate) fn failed(&mut self, url: &ServerUrl, error: &Error) {
+    /// refused us with the same text before; then it returns true.
+    pub(crate) fn failed(&mut self, url: &ServerUrl, error: &Error) -> bool {
         let policy = self.policy.clone();
-        let Some(index) = self.position(url) else { return };
-        let Some(server) = self.servers.get_mut(index) else { return };
+        let Some(index) = self.position(url) else { return false };
+        let Some(server) = self.servers.get_mut(index) else { return false };
         server.failed_attempts = server.failed_attempts.saturating_add(1);
         server.last_error = Some(error.clone());
         let refusal = refusal(error);
         let refused_again = refusal.is_some() && server.last_refusal == refusal;
         server.last_refusal = refusal;
         let used_up = policy.max_attempts.is_some_and(|max| server.failed_attempts >= max);
-        if used_up || (refused_again && !policy.keep_refusing) {
+        let gone = used_up || (refused_again && !policy.keep_refusing);
+        if gone {
             let server = self.servers.remove(index);
             self.given_up.push(ConnectAttempt::new(server.url.to_string(), error.clone()));
+            if !server.discovered {
+                self.resting.push(server);
+            }
             // The servers behind it move up: the pass is shorter by the one that is gone.
             self.in_pass = self.in_pass.saturating_sub(1);
         }
+        gone
     }
 
     /// A refusal that arrived on an established connection counts as the first of two.
@@ -592,6 +608,31 @@ mod tests {
         pool.failed(&url("b"), &denied());
         assert!(pool.next().is_none());
         assert!(pool.exhausted().is_authorization());
+    }
+
+    #[test]
+    fn what_is_configured_gets_another_chance_in_the_next_outage_and_what_is_not_does_not() {
+        let mut pool = pool("a,b,c", Some(2));
+        pool.succeeded(&url("a"));
+        assert_eq!(pool.accept(&["10.0.0.2:4222".to_owned()], None).added.len(), 1);
+        pool.begin_outage(None, &mut || 0);
+        for host in ["a", "10.0.0.2"] {
+            assert!(!pool.failed(&url(host), &refused()));
+            assert!(pool.failed(&url(host), &refused()), "{host} has used up its attempts");
+        }
+        assert!(!pool.failed(&url("c"), &denied()) && pool.failed(&url("c"), &denied()));
+        assert_eq!(pool.urls(), ["nats://b:4222"]);
+        pool.succeeded(&url("b"));
+        assert_eq!(pool.urls(), ["nats://b:4222", "nats://a:4222", "nats://c:4222"]);
+        let why = pool.list(None);
+        assert!(why.iter().skip(1).all(|server| server.last_error().is_some()));
+        pool.begin_outage(None, &mut || 0);
+        assert!(!pool.failed(&url("a"), &refused()) && !pool.failed(&url("c"), &denied()));
+        // What the program does not name any more stays away.
+        pool.failed(&url("a"), &refused());
+        pool.replace(ServerUrl::parse_list("b,d").expect("a list"), &mut || 0);
+        pool.succeeded(&url("b"));
+        assert_eq!(pool.urls(), ["nats://b:4222", "nats://d:4222"]);
     }
 
     #[test]

@@ -92,7 +92,8 @@
 //! * **The outgoing queue is limited in bytes** (8 MiB), not in messages.
 //! * **What is queued at `close` is written**, for at most half of the close time-out.
 //! * **`unsubscribe_after` survives a reconnect.**
-//! * **A server that refuses us twice is given up alone**; the others are still used.
+//! * **A server that refuses us twice is given up alone**; the others are still used, and once one
+//!   of them accepts the connection it counts again.
 //! * **A slow consumer** recovers at half of its limit, so that it does not flap.
 //! * **Listeners may call `close`**, and `Closed` still comes.
 //! * **A property that is misspelt or cannot be had is an error**, which names the nearest or what

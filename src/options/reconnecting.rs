@@ -65,7 +65,7 @@ impl OptionsBuilder {
 
     /// The failed attempts in a row after which a server is given up, `None` for never (the
     /// default). With 0 the first loss ends the connection. When no server is left the connection
-    /// closes.
+    /// closes; when another one accepts it, what was given up is tried again in the next outage.
     pub fn max_reconnects(mut self, attempts: impl Into<Option<u32>>) -> Self {
         let attempts = attempts.into();
         self.config.reconnect = attempts != Some(0);

@@ -387,8 +387,8 @@ fn a_source_that_fails_or_panics_is_a_failed_attempt() {
                 _ => None,
             })
             .collect();
-        let sealed = "token_supplier: the vault is sealed".to_owned();
-        let panicked = "the credentials panicked when they were asked".to_owned();
+        let sealed = format!("{}: token_supplier: the vault is sealed", server.url());
+        let panicked = format!("{}: the credentials panicked when they were asked", server.url());
         assert_eq!(
             told,
             [

@@ -176,8 +176,9 @@ fn choice_07_every_failed_attempt_is_told_with_its_server_number_and_cause() {
                 Happening::Event(event) => {
                     let Kind::ReconnectFailed { attempt, cause } = event.kind() else { continue };
                     if causes.len() < servers.len() {
-                        assert_eq!(event.server(), Some(&*servers[causes.len()]));
-                        assert_eq!(cause.to_string(), before, "told as an exception, too");
+                        let server = &*servers[causes.len()];
+                        assert_eq!(event.server(), Some(server));
+                        assert_eq!(before, format!("{server}: {cause}"), "told as an exception");
                         causes.push(cause.kind());
                         assert_eq!(*attempt as usize, causes.len());
                     }

@@ -154,7 +154,13 @@ fn a_server_that_refuses_us_twice_is_given_up_and_the_other_one_used() {
         other.restart();
         client.wait(reconnected);
         assert_eq!(client.connected_url(), Some(other.url()));
-        assert_eq!(client.servers(), [other.url()]);
+        client.round_trip("a");
+        // What was wrong with the first is mended, and the other one is gone.
+        assert_eq!(client.servers(), [other.url(), strict.url()]);
+        strict.restart_with(&anna("s3cret"));
+        other.kill();
+        client.wait_count(2, reconnected);
+        assert_eq!(client.connected_url(), Some(strict.url()));
         client.round_trip("a");
         client.finish();
     });
