@@ -194,6 +194,10 @@ impl<F: FnMut(&Connection, Message)> Work for Hands<'_, F> {
         }
         if ended {
             self.core.settle(subscriber);
+            // Its handler, which may hold much, is dropped here; it is the program's code.
+            if !guarded(|| self.shared.sweep_one(subscriber.sid())) {
+                self.panicked(subscriber);
+            }
         }
     }
 }
@@ -216,6 +220,7 @@ impl Shared {
         self.table.lock().get_mut(&sid)?.handler.as_mut()?.take()
     }
 
+    /// Its place is there: one whose handler runs is not swept.
     fn return_handler(&self, sid: u64, handler: Handler) {
         let unused = {
             let mut table = self.table.lock();
@@ -224,7 +229,6 @@ impl Shared {
                 None => Some(handler),
             }
         };
-        // A handler whose subscription is gone is dropped with no lock held.
         drop(unused);
     }
 
@@ -482,9 +486,9 @@ impl Dispatcher {
     }
 
     /// Ends the dispatcher without losing what the server has sent: unsubscribes everything, waits
-    /// for the server's confirmation and for the handlers. From the dispatcher's own handler it
-    /// does not wait for the handlers. While the connection is down, or where it is lost meanwhile,
-    /// nothing is left for the server to confirm.
+    /// for the server's confirmation and for the handlers. From a listener or handler of this
+    /// connection it does not wait for the handlers. While the connection is down, or where it is
+    /// lost meanwhile, nothing is left for the server to confirm.
     ///
     /// # Blocking
     ///
@@ -493,7 +497,8 @@ impl Dispatcher {
     /// # Errors
     ///
     /// [`Timeout`](ErrorKind::Timeout) if the server or the handlers took longer; what waits is
-    /// still handled. [`Closed`](ErrorKind::Closed).
+    /// still handled. [`Closed`](ErrorKind::Closed), also if that comes first and what waits is
+    /// thrown away.
     pub fn drain(&self, timeout: Duration) -> Result<()> {
         let core = self.connection.core();
         let deadline = clock::after(timeout);

@@ -158,8 +158,8 @@
 //!    had taken and the server had not yet processed. Of those coming in: what the server had not
 //!    yet written. What one publisher loses going out is one contiguous run for each disconnect:
 //!    everything accepted before it has arrived and everything after it follows, in order. When
-//!    [`flush`](Connection::flush) returns `Ok`, nothing published before it can be lost that way.
-//!    (E1, E5.)
+//!    [`flush`](Connection::flush) returns `Ok`, nothing published before it on this server can be
+//!    lost that way any more; it does not tell what an earlier server lost. (E1, E5.)
 //! 3. **What is published during an outage is kept**, whole and in order, up to the
 //!    [reconnect buffer](ReconnectBuffer), and sent once, after the subscriptions have been
 //!    established again. Beyond it `publish` fails; nothing is dropped silently. (E2, E9.)

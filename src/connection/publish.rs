@@ -157,7 +157,7 @@ impl Connection {
     }
 
     /// Waits until the server has taken in everything that this thread published and subscribed
-    /// before.
+    /// before on this server; see [`flush_timeout`](Self::flush_timeout).
     ///
     /// # Blocking
     ///
@@ -172,6 +172,9 @@ impl Connection {
 
     /// Waits until the server has taken in everything that this thread published and subscribed
     /// before: a PING, and its own PONG. Any number of threads may flush at once.
+    ///
+    /// What a connection had taken that was lost before this call may be lost with it, and no later
+    /// server knows: [`Disconnected`](crate::ConnectionEventKind::Disconnected) tells of that.
     ///
     /// # Blocking
     ///

@@ -84,7 +84,7 @@ impl Core {
         let began = self.begin_close();
         // The thread that would read the server's farewell is this one: it ends when it returns. In
         // a callback of an outage no server is there.
-        if self.on_reader_thread() {
+        if self.on_essential_thread() {
             if began && self.life().link.is_some() {
                 self.outbox.wait_written(clock::after(self.config.close_timeout / 2));
                 self.half_close();
@@ -199,7 +199,9 @@ impl Core {
                     // No write begins after this: what is requested later goes to the next server,
                     // so only what was requested before can have lost its reply.
                     self.outbox.mark_broken(epoch);
-                    stream.map(|stream| (stream, self.requests.mark()))
+                    // While it is being left, what is requested is kept for the next server.
+                    let mark = life.leaving.unwrap_or_else(|| self.requests.mark());
+                    stream.map(|stream| (stream, mark))
                 }
                 None => {
                     life.hurry = true;
@@ -229,7 +231,12 @@ impl Core {
                 return Ok(life.close_cause.clone());
             }
             if clock::now() >= deadline {
-                let text = "the connection is not closed";
+                let text = match life.status {
+                    ConnectionStatus::Closed => {
+                        "a listener has not returned, to be told of the end"
+                    }
+                    _ => "the connection is not closed",
+                };
                 return Err(Error::new(ErrorKind::Timeout, text));
             }
             self.changed.wait_until(&mut life, Some(deadline));

@@ -3,7 +3,7 @@
 //! ```text
 //!  lame duck, and there is another server
 //!     ─▶ what was published is written, then a PING; what is published from now on is kept
-//!     ─▶ its PONG: the server has taken everything in; replies that are on their way may come
+//!     ─▶ its PONG: the server has taken everything in; replies have a moment to come
 //!     ─▶ the reader ends this connection, and the outage begins
 //! ```
 //!
@@ -32,7 +32,8 @@ pub(super) struct Departure {
     pong: Pong,
     /// Requests that were made before it began.
     mark: Mark,
-    replies_until: Instant,
+    /// Since the PONG is there.
+    replies_until: Option<Instant>,
     until: Instant,
 }
 
@@ -59,11 +60,11 @@ impl Departure {
         };
         core.changed.notify_all();
         let until = clock::after(core.config.connect_timeout);
-        Some(Self { pong, mark, replies_until: clock::after(REPLIES), until })
+        Some(Self { pong, mark, replies_until: None, until })
     }
 
     /// How long the next read may take, or none if it is time to go.
-    pub(super) fn left(&self, core: &Core) -> Option<Duration> {
+    pub(super) fn left(&mut self, core: &Core) -> Option<Duration> {
         let now = clock::now();
         if now >= self.until {
             return None;
@@ -71,8 +72,10 @@ impl Departure {
         if self.pong.get().is_none() {
             return Some((self.until - now).max(SLICE));
         }
-        let replied = now >= self.replies_until || !core.requests.wait_before(self.mark);
-        (!replied).then(|| (self.replies_until - now).max(SLICE))
+        // Not since the begin: behind a long backlog, or far away, the PONG itself takes longer.
+        let until = *self.replies_until.get_or_insert_with(|| self.until.min(now + REPLIES));
+        let waits = now < until && core.requests.wait_before(self.mark);
+        waits.then(|| (until - now).max(SLICE))
     }
 
     /// Why the connection ends.

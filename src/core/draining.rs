@@ -49,6 +49,10 @@ impl Core {
         let (core, done) = (Arc::clone(self), Arc::clone(&progress));
         let body = move || {
             let outcome = core.run_drain(deadline);
+            // Nobody may be waiting for it. What else can end it, the listeners hear anyway.
+            if let Some(error) = outcome.as_ref().err().filter(|error| error.is_timeout()) {
+                core.exception(error.clone());
+            }
             core.close();
             done.complete(outcome);
         };
@@ -119,7 +123,15 @@ impl Core {
             self.end_subscription(subscriber, EndReason::Drained);
         }
         end_dispatcher_queue(mailbox, EndReason::Drained, Rest::Keep { until: 0 });
-        if wait { outcome.and_then(|()| wait_delivered(mailbox, deadline)) } else { outcome }
+        if !wait {
+            return outcome;
+        }
+        outcome.and_then(|()| wait_delivered(mailbox, deadline))?;
+        // The end of the connection may have come first.
+        if mailbox.is_incomplete() {
+            return Err(closed_error(self.life().close_cause.as_ref()));
+        }
+        Ok(())
     }
 
     /// Without a server there is nothing to confirm: it has forgotten the subscriptions, and
@@ -153,7 +165,7 @@ impl Core {
             match life.status {
                 ConnectionStatus::Connected | ConnectionStatus::Draining => return Ok(true),
                 ConnectionStatus::Closed => return Err(closed_error(None)),
-                _ if life.link.is_none() || self.on_reader_thread() => return Ok(false),
+                _ if life.link.is_none() || self.on_essential_thread() => return Ok(false),
                 _ => {}
             }
             if clock::now() >= deadline {

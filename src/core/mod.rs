@@ -10,12 +10,12 @@
 //!   listeners ◀── callback ◀── hub ◀── events and errors, from whoever notices
 //! ```
 //!
-//! Three threads a connection: *reader*, *flusher*, *callback*. The first two never run code of the
+//! Three threads a connection: *reader*, *flusher*, *callback*. The first two run no code of the
 //! program, except that the reader asks the callbacks of `choice.rs` in an outage and runs the two
-//! calls for debugging of `watch.rs`; credentials of
-//! the program are asked on a fourth, short-lived one. The order of locks is that of
-//! [`crate::sync::Rank`]; no lock is held during socket IO, name resolution, code of the program or
-//! a join.
+//! calls for debugging of `watch.rs`, and that both use a transport of the program where there is
+//! one; credentials of the program are asked on a fourth, short-lived one. The order of locks is
+//! that of [`crate::sync::Rank`]; no lock is held during socket IO, name resolution, code of the
+//! program or a join.
 
 mod asking;
 mod attempt;

@@ -61,6 +61,8 @@ fn live(core: &Core) -> Option<Error> {
 /// The connection is lost, or closed: takes it down. Returns the cause, and whether it was the
 /// last.
 fn tear_down(core: &Core, link: &Link, noticed: Error) -> (Error, bool) {
+    // A stream over TLS takes bytes that can go nowhere: it must not be given any more.
+    core.outbox.mark_broken(link.epoch);
     link.stream.shutdown();
     // Whatever is requested from here on is kept for the next connection.
     let mark = core.requests.mark();

@@ -61,7 +61,7 @@ impl Receiver<'_> {
         let mut wait = interval;
         // What the last read of the login has produced.
         if self.link.stream.asks_for_write() {
-            self.core.outbox.write_held_back();
+            self.core.outbox.leave_to_flusher();
         }
         loop {
             if let Err(error) = self.handle_all() {
@@ -76,7 +76,7 @@ impl Receiver<'_> {
                 self.departure = None;
             }
             let mut slice = wait;
-            if let Some(departure) = &self.departure {
+            if let Some(departure) = &mut self.departure {
                 match departure.left(self.core) {
                     Some(left) => slice = Some(wait.map_or(left, |wait| wait.min(left))),
                     None => return departure.cause(),
@@ -86,7 +86,7 @@ impl Receiver<'_> {
                 Ok(0) => return Error::new(ErrorKind::Io, "the server closed the connection"),
                 Ok(count) => {
                     if self.link.stream.asks_for_write() {
-                        self.core.outbox.write_held_back();
+                        self.core.outbox.leave_to_flusher();
                     }
                     self.parser.filled(count);
                     keep_alive.bytes_arrived();
@@ -95,7 +95,7 @@ impl Receiver<'_> {
                 }
                 Err(error) if is_wait(&error) => {
                     if self.link.stream.asks_for_write() {
-                        self.core.outbox.write_held_back();
+                        self.core.outbox.leave_to_flusher();
                     }
                     let Some(interval) = interval else { continue };
                     let left = interval.saturating_sub(clock::since(idle_since));
@@ -164,6 +164,7 @@ impl Receiver<'_> {
                 Ok(Some(op)) => {
                     if watched {
                         // Code of the program, which may take its time.
+                        self.router.flush();
                         self.answered.wake();
                         self.core.operation_read(&op);
                     }

@@ -131,14 +131,15 @@ impl Core {
         current_owner() == self.id
     }
 
-    /// Whether the calling thread is the reader, in a callback that it asks.
-    pub(crate) fn on_reader_thread(&self) -> bool {
+    /// Whether the calling thread is the reader, in a callback that it asks, or the reader or the
+    /// flusher in a transport of the program.
+    pub(crate) fn on_essential_thread(&self) -> bool {
         self.on_own_thread() && sync::is_essential()
     }
 
     /// Refuses to wait for the connection where the connection waits for the caller.
     pub(super) fn check_may_wait(&self) -> Result<()> {
-        if self.on_reader_thread() {
+        if self.on_essential_thread() {
             let text = "the connection waits for this callback, which must not wait for it";
             return Err(Error::new(ErrorKind::Misuse, text));
         }

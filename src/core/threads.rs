@@ -1,11 +1,12 @@
 //! The threads of one connection: who runs, and waiting until they have ended.
 //!
 //! `reader` and `flusher` do not run code of the program (but for the callbacks that the reader
-//! asks in an outage, and a transport of the program); `callback`, the dispatchers and the
-//! short-lived `creds` and `connect` do, so the first two end soon after they are told to, the
-//! others when the program's code returns. The short-lived `tls` reads files, and counts as one of
-//! those. Only threads of our own are joined, once they have counted themselves out: the others are
-//! there to run the program's code, and may have thread-locals of it, whose ends nobody knows.
+//! asks in an outage, read listeners and traces, and a transport of the program); `callback`, the
+//! dispatchers and the short-lived `creds` and `connect` do, so the first two end soon after they
+//! are told to, the others when the program's code returns. The short-lived `tls` reads files, and
+//! counts as one of those. Only threads of our own are joined, once they have counted themselves
+//! out: the others are there to run the program's code, and may have thread-locals of it, whose
+//! ends nobody knows.
 
 use std::time::Instant;
 

@@ -244,7 +244,8 @@ impl Core {
         let sid = self.inbox.lock().take();
         if let Some(sid) = sid {
             self.registry.remove(sid, |line| self.outbox.control(line));
-            self.kick(Urgency::Idle);
+            // This is the reader, which writes nothing by itself.
+            self.outbox.leave_to_flusher();
         }
     }
 

@@ -1,5 +1,5 @@
-//! The outbox in the life of the connection. Called by the reader thread, `close`, `wait_written`
-//! and `mark_broken` by others too.
+//! The outbox in the life of the connection. Called by the reader thread; `close`, `wait_written`
+//! and `mark_broken` by others too, `refuse_publishing` by the thread of a drain.
 
 use std::time::{Duration, Instant};
 

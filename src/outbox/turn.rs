@@ -84,8 +84,8 @@ impl Outbox {
         if state.is_empty() { None } else { self.turn(&mut state, urgency) }
     }
 
-    /// Has the flusher write what the stream holds back by itself.
-    pub(crate) fn write_held_back(&self) {
+    /// Has the flusher write what waits, or what the stream holds back by itself.
+    pub(crate) fn leave_to_flusher(&self) {
         let mut state = self.state.lock();
         self.wake_flusher(&mut state);
     }

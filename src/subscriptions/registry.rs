@@ -6,7 +6,7 @@
 //! and so that each subscription is announced exactly once on each connection: either by
 //! [`Registry::announce_all`] or by the call that inserted it, never by both.
 //!
-//! Lock order: Registry → Outbox (through the closure), Registry → Mailbox.
+//! Lock order: Registry → Outbox (through the closure), Registry → the table of a dispatcher.
 
 use std::collections::BTreeMap;
 

@@ -4,7 +4,8 @@
 //! waiting [`Slot`]. Tokens are never used twice, so a late reply finds nothing. An entry is
 //! removed exactly once: by the reply, by the end of the wait, or by `fail`.
 //!
-//! The reader thread answers, any thread registers and waits. Lock order: Requests → Outcome.
+//! The reader thread answers, any thread registers and waits. Outcomes are filled with the table
+//! unlocked.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};

@@ -162,7 +162,8 @@ impl<T> DerefMut for MutexGuard<'_, T> {
 impl UnwindSafe for Condvar {}
 impl RefUnwindSafe for Condvar {}
 
-/// A condition variable; every wait but one has a deadline.
+/// A condition variable. Every wait has a deadline, but for those of the connection's threads for
+/// work and those for the next message or event.
 #[derive(Debug, Default)]
 pub(crate) struct Condvar(face::RawCondvar);
 

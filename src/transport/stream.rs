@@ -3,7 +3,7 @@
 //!
 //! A [`Stream`] is shared: one thread reads, another writes, any thread may call `shutdown`, which
 //! frees both at once. Whoever reads or writes holds an `Arc` of it, so that no descriptor can be
-//! reused under a call. No method takes a lock of this crate.
+//! reused under a call. `holds_back` takes no lock: it is asked with that of the outbox held.
 //!
 //! Not here: which server, when, and what the bytes mean.
 

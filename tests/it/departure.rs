@@ -120,6 +120,46 @@ fn a_forced_reconnect_and_a_close_do_not_wait_for_a_lame_duck() {
 }
 
 #[test]
+fn a_forced_reconnect_keeps_what_was_requested_while_the_lame_duck_was_left() {
+    within(ALL, "forced", || {
+        let leaving = Leaving::begin(ALL, OptionsBuilder::fail_requests_on_disconnect);
+        let helper = nats_blocking::connect(leaving.second.url()).unwrap();
+        let answers =
+            helper.dispatcher(|own, message| own.respond(&message, "here").unwrap()).unwrap();
+        answers.subscribe("ask").unwrap();
+        helper.flush().unwrap();
+        leaving.announce_end();
+        let request = leaving.connection.send_request("ask", "").unwrap();
+        leaving.connection.force_reconnect().unwrap();
+        assert_eq!(request.wait(LONG).unwrap().payload(), b"here");
+        leaving.connection.close();
+        leaving.recorder.check().unwrap();
+    });
+}
+
+#[test]
+fn a_reply_has_its_moment_behind_the_confirmation_however_late_that_comes() {
+    within(ALL, "late", || {
+        let leaving = Leaving::begin(LONG, |options| options);
+        leaving.first.pause_pongs(false);
+        let helper = nats_blocking::connect(leaving.first.url()).unwrap();
+        let asked = helper.subscribe("ask").unwrap();
+        helper.flush().unwrap();
+        leaving.first.pause_pongs(true);
+        let request = leaving.connection.send_request("ask", "").unwrap();
+        let question = asked.next_timeout(LONG).unwrap();
+        leaving.announce_end();
+        // Paces: longer than replies are waited for.
+        std::thread::sleep(Duration::from_millis(400));
+        leaving.first.send_raw("PONG\r\n");
+        helper.respond(&question, "in time").unwrap();
+        assert_eq!(request.wait(LONG).unwrap().payload(), b"in time");
+        leaving.connection.close();
+        leaving.recorder.check().unwrap();
+    });
+}
+
+#[test]
 fn without_a_reconnect_buffer_publishing_is_refused_while_a_lame_duck_is_left() {
     within(ALL, "no buffer", || {
         let leaving =

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nats_blocking::testing::{Recorder, Server};
 use nats_blocking::{
-    Connection, ConnectionEventKind, ConnectionStatus, Consumer, ConsumerStatus, ErrorKind,
+    Connection, ConnectionEventKind, ConnectionStatus, Consumer, ConsumerStatus, Error, ErrorKind,
     Options, OutboxPolicy,
 };
 
@@ -173,6 +173,75 @@ fn a_dispatcher_that_is_dropped_while_another_one_drains_still_handles_what_it_h
         quick.open();
         drain.wait(LIMIT).unwrap();
         assert_eq!(handled.read(|count| *count), 10);
+    });
+}
+
+#[test]
+fn a_drain_of_a_dispatcher_that_a_close_cuts_short_says_so() {
+    within(LIMIT * 3, "cut short", || {
+        let (_server, _recorder, connection) = connected();
+        let gate = Gate::new();
+        let (at_gate, running) = (gate.clone(), Gate::new());
+        let runs = running.clone();
+        let dispatcher = connection
+            .dispatcher(move |_, _| {
+                runs.open();
+                assert!(at_gate.wait(LIMIT));
+            })
+            .unwrap();
+        let sid = dispatcher.subscribe("a").unwrap();
+        let view = dispatcher.subscription(sid).unwrap();
+        for _ in 0..10 {
+            connection.publish("a", "").unwrap();
+        }
+        connection.flush().unwrap();
+        assert!(running.wait(LIMIT));
+        std::thread::scope(|scope| {
+            let drain = scope.spawn(|| dispatcher.drain(LIMIT));
+            let ended = || (view.status() == ConsumerStatus::Ended).then_some(());
+            assert!(poll(LIMIT, ended).is_some());
+            let close = scope.spawn(|| connection.close());
+            let closed = || (connection.status() == ConnectionStatus::Closed).then_some(());
+            assert!(poll(LIMIT, closed).is_some());
+            gate.open();
+            close.join().unwrap();
+            let outcome = drain.join().unwrap();
+            assert!(outcome.as_ref().is_err_and(Error::is_closed), "{outcome:?}");
+        });
+        assert!(view.delivered() < 10);
+    });
+}
+
+#[test]
+fn the_handler_of_a_subscription_that_has_ended_is_dropped() {
+    within(LIMIT * 3, "dropped handlers", || {
+        let (_server, _recorder, connection) = connected();
+        let dispatcher = connection.dispatcher(|_, _| ()).unwrap();
+        let held = Arc::new(());
+        for last in 1..20 {
+            let (own, gate) = (Arc::clone(&held), Gate::new());
+            let at_gate = gate.clone();
+            let sid = dispatcher
+                .subscribe_with("a", move |_, _| {
+                    let _own = &own;
+                    assert!(at_gate.wait(LIMIT));
+                })
+                .unwrap();
+            dispatcher.unsubscribe_after(sid, last).unwrap();
+            let view = dispatcher.subscription(sid).unwrap();
+            for _ in 0..last {
+                connection.publish("a", "").unwrap();
+            }
+            // All have arrived, and so the end, before the handler returns.
+            assert!(
+                poll(LIMIT, || (view.status() == ConsumerStatus::Ended).then_some(())).is_some()
+            );
+            gate.open();
+            assert!(poll(LIMIT, || (Arc::strong_count(&held) == 1).then_some(())).is_some());
+            assert!(dispatcher.subscription(sid).is_none());
+            assert_eq!(view.delivered(), last);
+        }
+        assert_eq!(dispatcher.delivered(), (1..20).sum::<u64>());
     });
 }
 

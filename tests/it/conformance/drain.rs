@@ -149,6 +149,12 @@ fn a_drain_that_takes_too_long_says_so_and_closes(backend: &Backend) {
     client.flush().unwrap();
     assert_eq!(kind(client.drain(Duration::from_millis(50))), ErrorKind::Timeout);
     client.wait_for_status(ConnectionStatus::Closed, LIMIT).unwrap();
+    // Where nobody waits for the drain, the listener knows.
+    let told = |happening: &Happening| match happening {
+        Happening::Exception(error) => error.is_timeout(),
+        _ => false,
+    };
+    client.recorder.wait_for(LIMIT, told).unwrap();
     gate.open();
 
     let client = backend.client_with(|options| options.close_timeout(Duration::from_millis(200)));

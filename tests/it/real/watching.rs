@@ -1,6 +1,7 @@
 //! The calls for debugging: the read listener and the trace of connecting.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use nats_blocking::testing::Happening;
@@ -12,7 +13,7 @@ use nats_blocking::{
 use super::{Client, LIMIT, quick, reconnect_failed, resubscribed};
 use crate::support::nats_server::{Config, NatsServer};
 use crate::support::ports;
-use crate::support::wait::Signal;
+use crate::support::wait::{Gate, Signal};
 use crate::support::watchdog::within;
 
 /// Keeps what it hears, in words.
@@ -62,6 +63,29 @@ fn a_read_listener_hears_every_operation_in_order_the_login_included() {
         );
         assert_eq!(heard.0.read(|lines| lines[0].clone()), "INFO");
         client.finish();
+    });
+}
+
+#[test]
+fn what_was_heard_before_is_with_its_consumer_while_a_read_listener_takes_its_time() {
+    within(Duration::from_secs(60), "slow listener", || {
+        let server = nats_blocking::testing::Server::start().unwrap();
+        let gate = Gate::new();
+        let at_gate = gate.clone();
+        let messages = AtomicU32::new(0);
+        let listen = move |operation: &ReadOperation<'_>| {
+            let second = operation.name() == "MSG" && messages.fetch_add(1, Ordering::SeqCst) == 1;
+            assert!(!second || at_gate.wait(LIMIT));
+        };
+        let connection = quick(server.url()).on_read(listen).connect().unwrap();
+        let subscription = connection.subscribe("a").unwrap();
+        connection.flush().unwrap();
+        // Both come with one read.
+        let message = |text: &str| format!("MSG a {} 1\r\n{text}\r\n", subscription.id());
+        server.send_raw(&(message("1") + &message("2")));
+        assert_eq!(subscription.next_timeout(LIMIT / 2).unwrap().payload(), b"1");
+        gate.open();
+        assert_eq!(subscription.next_timeout(LIMIT).unwrap().payload(), b"2");
     });
 }
 
