@@ -564,6 +564,10 @@ impl Consumer for Dispatcher {
         subjects.join(", ")
     }
 
+    fn queue(&self) -> Option<String> {
+        None
+    }
+
     fn pending_messages(&self) -> u64 {
         self.sum(Consumer::pending_messages)
     }

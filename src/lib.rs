@@ -436,8 +436,9 @@
 //! | debug | `Reconnecting`, `ReconnectFailed`, every error notice |
 //! | trace | nothing: on the way of a message there is no log line |
 //!
-//! They are written on the callback thread, whose name (`nats-N-callback-NAME`) tells connections
-//! apart, and hold no secret, header or payload.
+//! An error listener says otherwise if it is among the options; one that is added later hears of
+//! errors beside the log. The lines are written on the callback thread, whose name
+//! (`nats-N-callback-NAME`) tells connections apart, and hold no secret, header or payload.
 //!
 //! # Looking closer
 //!

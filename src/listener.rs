@@ -193,13 +193,46 @@ impl Connection {
         self.core().hub.add(connection_sink(listener))
     }
 
+    /// Adds a closure that is called for every event from now on.
+    pub fn on_event<F>(&self, call: F) -> ListenerId
+    where
+        F: Fn(&Self, &ConnectionEvent) + Send + Sync + 'static,
+    {
+        self.core().hub.add(connection_sink(call))
+    }
+
+    /// Adds a closure that is called for every error that an [`ErrorListener`] hears of, from now
+    /// on.
+    ///
+    /// ```
+    /// # #[cfg(feature = "testing")]
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let server = nats_blocking::testing::Server::start()?;
+    /// # let connection = nats_blocking::connect(server.url())?;
+    /// let events = connection.on_event(|connection, event| {
+    ///     println!("{:?} {event}", connection.name());
+    /// });
+    /// connection.on_error(|_, notice| eprintln!("{notice}"));
+    /// assert!(connection.remove_listener(events));
+    /// # Ok(())
+    /// # }
+    /// # #[cfg(not(feature = "testing"))]
+    /// # fn main() {}
+    /// ```
+    pub fn on_error<F>(&self, call: F) -> ListenerId
+    where
+        F: Fn(&Self, &ErrorNotice) + Send + Sync + 'static,
+    {
+        self.core().hub.add(notice_sink(call))
+    }
+
     /// Adds an error listener; it hears what happens from now on.
     pub fn add_error_listener(&self, listener: impl ErrorListener) -> ListenerId {
         self.core().hub.add(error_sink(listener))
     }
 
-    /// Removes a listener of either kind. A call under way still ends; no other follows. Returns
-    /// whether it was there.
+    /// Removes a listener of either kind. A call that is under way, or just begins, still ends; no
+    /// other follows, and [`barrier`](Self::barrier) waits for it. Returns whether it was there.
     ///
     /// ```
     /// # #[cfg(feature = "testing")]

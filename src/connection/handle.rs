@@ -5,6 +5,7 @@
 //! hold the core and deliver `Closed`. The threads lend listeners and handlers an uncounted handle.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
 use crate::clock;
@@ -15,6 +16,7 @@ use crate::sync::{Arc, Weak};
 /// A connection to a NATS server, or to one server of a cluster.
 ///
 /// A cheap handle: `Clone` gives another handle to the same connection, usable from any thread.
+/// Handles of the same connection are equal, those that listeners and handlers are lent too.
 /// Dropping the last handle (a [`Subscription`](crate::Subscription) and a
 /// [`Dispatcher`](crate::Dispatcher) count too) closes the connection, and blocks, like
 /// [`close`](Self::close).
@@ -168,6 +170,21 @@ impl Clone for Connection {
     /// Another counted handle. Once the last counted handle is gone the clone is a closed one.
     fn clone(&self) -> Self {
         Self { counted: self.core.take_handle(), core: Arc::clone(&self.core) }
+    }
+}
+
+impl PartialEq for Connection {
+    /// Whether both are handles of the same connection: a listener of several tells them apart so.
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.core, &other.core)
+    }
+}
+
+impl Eq for Connection {}
+
+impl Hash for Connection {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.core.id.hash(state);
     }
 }
 

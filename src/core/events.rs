@@ -8,8 +8,9 @@
 //! A queue is bounded. Beyond 1,024 waiting, error notices, changes of the list of servers and
 //! whole pairs of `Reconnecting` and `ReconnectFailed` are left out and counted, and the next
 //! notice carries the count (in the queue of the callback thread the next event does). The lists
-//! are left out too where those that wait name 10,000 servers. Everything else is always delivered,
-//! so that the grammar of events holds for the slowest listener too:
+//! are left out too where those that wait name 10,000 servers, and discarded messages where 8 MiB
+//! of them wait. Everything else is always delivered, so that the grammar of events holds for the
+//! slowest listener too:
 //!
 //! ```text
 //!             Reconnecting, full          ReconnectFailed
@@ -22,7 +23,7 @@ use std::collections::VecDeque;
 use std::sync::OnceLock;
 use std::time::Instant;
 
-use super::notice::{ConnectionEventKind, Notice};
+use super::notice::{ConnectionEventKind, ErrorNotice, Notice};
 use crate::bell::Bell;
 use crate::clock;
 use crate::sync::{Arc, Condvar, Mutex, MutexGuard, Rank};
@@ -33,6 +34,10 @@ pub(crate) const QUEUE_LIMIT: usize = 1024;
 /// How many servers the waiting changes of their list may name before further ones are left out: a
 /// server may send lists for as long as it likes.
 const LISTED_LIMIT: usize = 10_000;
+
+/// How many bytes of discarded messages may wait before further ones are left out: what the outbox
+/// had no room for must not take as much here.
+const HELD_LIMIT: usize = 8 * 1024 * 1024;
 
 /// Names a listener, to remove it by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -86,6 +91,8 @@ struct Queue {
     withheld: Option<(u64, Notice)>,
     /// How many servers the waiting changes of their list name.
     listed: usize,
+    /// How many bytes of discarded messages wait.
+    held: usize,
     finished: bool,
 }
 
@@ -99,7 +106,7 @@ impl Queue {
             self.append_withheld();
         }
         match notice {
-            Notice::Error { .. } if full => {
+            Notice::Error { .. } if full || (held(notice) > 0 && self.held >= HELD_LIMIT) => {
                 self.skipped += 1;
                 return 1;
             }
@@ -135,12 +142,14 @@ impl Queue {
         let skipped = if carries { std::mem::take(&mut self.skipped) } else { 0 };
         self.finished = notice.is_end();
         self.listed += listed(&notice);
+        self.held += held(&notice);
         self.items.push_back((number, notice.with_skipped(skipped)));
     }
 
     fn pop(&mut self) -> Option<(u64, Notice)> {
         let item = self.items.pop_front();
         self.listed -= item.as_ref().map_or(0, |(_, notice)| listed(notice));
+        self.held -= item.as_ref().map_or(0, |(_, notice)| held(notice));
         if self.items.is_empty() && self.items.capacity() > 64 {
             self.items = VecDeque::new();
         }
@@ -158,6 +167,14 @@ fn listed(notice: &Notice) -> usize {
             _ => 0,
         },
         Notice::Error { .. } => 0,
+    }
+}
+
+/// What a notice holds of a message, in bytes.
+fn held(notice: &Notice) -> usize {
+    match notice {
+        Notice::Error { notice: ErrorNotice::MessageDiscarded(message), .. } => message.size(),
+        Notice::Error { .. } | Notice::Event(_) => 0,
     }
 }
 
@@ -411,7 +428,7 @@ impl Tap {
 
 #[cfg(test)]
 mod tests {
-    use super::super::notice::{ConnectionEvent, ErrorNotice};
+    use super::super::notice::ConnectionEvent;
     use super::*;
     use crate::error::{Error, ErrorKind};
 
@@ -472,6 +489,23 @@ mod tests {
         while tapped.pop().is_some() {}
         tapped.push(2, &error());
         assert!(matches!(tapped.pop(), Some((_, Notice::Error { skipped: 1, .. }))));
+    }
+
+    #[test]
+    fn what_waits_holds_few_megabytes_of_discarded_messages() {
+        use crate::protocol::Message;
+
+        let large: Notice =
+            ErrorNotice::MessageDiscarded(Message::new("a", vec![0; HELD_LIMIT / 2])).into();
+        let mut queue = Queue { errors_carry: true, ..Queue::default() };
+        for (notice, left_out) in [(&large, 0), (&large, 0), (&large, 1), (&error(), 0)] {
+            assert_eq!(queue.push(1, notice), left_out);
+        }
+        assert_eq!(queue.push(2, &event(ConnectionEventKind::LameDuck)), 0, "events always");
+        queue.pop();
+        assert_eq!(queue.push(3, &large), 0, "there is room again");
+        while queue.pop().is_some() {}
+        assert_eq!(queue.held, 0);
     }
 
     #[test]

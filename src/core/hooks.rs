@@ -42,16 +42,14 @@ impl<C: 'static> Hooks<C> {
         hub: &Hub<C>,
     ) -> Result<(), Call<C>> {
         let mut state = self.state.lock();
-        let reason = match subscriber.reason().cloned() {
-            Some(reason) if subscriber.is_finished() => Some(reason),
-            reason => state.ended.clone().map(|ended| reason.unwrap_or(ended)),
-        };
-        let Some(reason) = reason else {
+        let told = subscriber.is_finished() && subscriber.reason().is_some();
+        if !told && state.ended.is_none() {
             let sid = subscriber.sid();
             let entry = state.waiting.entry(sid);
             entry.or_insert_with(|| (Arc::clone(subscriber), Vec::new())).1.push(hook);
             return Ok(());
-        };
+        }
+        let reason = reason(subscriber, state.ended.as_ref());
         hub.call(call(subscriber, reason, hook))
     }
 
@@ -66,7 +64,7 @@ impl<C: 'static> Hooks<C> {
         let Some((subscriber, hooks)) = state.waiting.remove(&subscriber.sid()) else {
             return Vec::new();
         };
-        let reason = subscriber.reason().cloned().unwrap_or(EndReason::Unsubscribed);
+        let reason = reason(&subscriber, state.ended.as_ref());
         let calls = hooks.into_iter().map(|hook| call(&subscriber, reason.clone(), hook));
         calls.filter_map(|call| hub.call(call).err()).collect()
     }
@@ -80,11 +78,25 @@ impl<C: 'static> Hooks<C> {
         for (subscriber, hooks) in std::mem::take(&mut state.waiting).into_values() {
             subscriber.ends_by(end.clone());
             subscriber.finish();
-            let reason = subscriber.reason().cloned().unwrap_or_else(|| end.clone());
+            let reason = reason(&subscriber, Some(end));
             let calls = hooks.into_iter().map(|hook| call(&subscriber, reason.clone(), hook));
             refused.extend(calls.filter_map(|call| hub.call(call).err()));
         }
         refused
+    }
+}
+
+/// Why a subscription ended; `end` is that of the connection.
+fn reason(subscriber: &Subscriber, end: Option<&EndReason>) -> EndReason {
+    match subscriber.reason() {
+        // What was to be handled was thrown away after all.
+        Some(EndReason::Drained) if subscriber.is_cut_short() => match end {
+            _ if subscriber.is_discarding() => EndReason::Unsubscribed,
+            Some(end) => end.clone(),
+            None => EndReason::Closed(None),
+        },
+        Some(reason) => reason.clone(),
+        None => end.cloned().unwrap_or(EndReason::Unsubscribed),
     }
 }
 

@@ -300,6 +300,8 @@ impl Receiver<'_> {
             Some(sid) => subscriber.sid() == sid,
             None => subscriber.subject() == subject && subscriber.queue() == queue,
         });
+        // Without a sid, one that was refused before is not meant again: it was not sent again.
+        let refused = refused.into_iter().filter(|subscriber| subscriber.refuse());
         for subscriber in refused {
             match subscriber.target() {
                 Target::Pull(mailbox) => mailbox.refuse(error.clone()),

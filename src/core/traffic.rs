@@ -44,7 +44,8 @@ impl Core {
                 check_strict_reply(reply)?;
             }
         }
-        match self.outbox.publish(outgoing, urgency, || !self.on_own_thread())? {
+        let accepted = self.outbox.publish(outgoing, urgency, || !self.on_own_thread());
+        match accepted.map_err(|error| self.with_cause(error))? {
             Accepted::Queued => {}
             Accepted::Idle => self.kick(urgency),
             Accepted::Dropped => self.discarded(outgoing),
@@ -56,6 +57,12 @@ impl Core {
     pub(crate) fn check_subject(&self, subject: &str) -> Result<()> {
         check_publish(subject)?;
         if self.config.strict_subjects { check_strict_publish(subject) } else { Ok(()) }
+    }
+
+    /// The outbox does not know why the connection has ended.
+    #[cold]
+    fn with_cause(&self, error: Error) -> Error {
+        if error.is_closed() { closed_error(self.life().close_cause.as_ref()) } else { error }
     }
 
     /// Tells that a message was dropped.

@@ -53,7 +53,11 @@
 //! | `ReconnectDelayHandler` | [`reconnect_delay`](crate::OptionsBuilder::reconnect_delay) |
 //! | `ServerPool` | [`select_server`](crate::OptionsBuilder::select_server), [`set_server_pool`](crate::Connection::set_server_pool) |
 //! | `Connection.forceReconnect()` | [`force_reconnect`](crate::Connection::force_reconnect), which returns at once |
-//! | `addConnectionListener`, `removeConnectionListener` | [`add_connection_listener`](crate::Connection::add_connection_listener), [`remove_listener`](crate::Connection::remove_listener) |
+//! | `addConnectionListener`, `removeConnectionListener` | [`add_connection_listener`](crate::Connection::add_connection_listener) or a closure with [`on_event`](crate::Connection::on_event), [`remove_listener`](crate::Connection::remove_listener) |
+//! | `Options.Builder.errorListener(listener)` | [`error_listener`](crate::OptionsBuilder::error_listener); on a connection that is there [`add_error_listener`](crate::Connection::add_error_listener), or a closure with [`on_error`](crate::Connection::on_error) |
+//! | `connection == other` in a shared listener | the same: handles of one connection are equal |
+//! | `Subscription.getQueueName()` | [`Consumer::queue`](crate::Consumer::queue) |
+//! | `Connection.forceReconnect(options)` | [`flush`](crate::Connection::flush) before [`force_reconnect`](crate::Connection::force_reconnect) |
 //! | `Message.getData()`, `getSubject()`, `getReplyTo()` | [`payload`](crate::Message::payload), [`subject`](crate::Message::subject), [`reply`](crate::Message::reply) |
 //! | `Headers.add`, `put`, `getFirst`, `getIgnoreCase` | [`append`](crate::Headers::append), [`insert`](crate::Headers::insert), [`get`](crate::Headers::get), [`get_all_ignore_case`](crate::Headers::get_all_ignore_case) |
 //!

@@ -166,8 +166,8 @@ impl OptionsBuilder {
     /// [`LameDuck`](crate::ErrorKind::LameDuck) and the usual outage, in which the dying server is
     /// tried last. Nothing published is lost or sent twice: what is published meanwhile is kept for
     /// the next server. Requests without a reply go on waiting. What others publish between the two
-    /// connections is missed, as in every outage. If there is no other server the connection stays
-    /// until the server ends it.
+    /// connections is missed, as in every outage. If no other server is known the connection stays
+    /// until the server ends it; whether another one can be reached shows only in the outage.
     pub fn reconnect_on_lame_duck(mut self) -> Self {
         self.config.reconnect_on_lame_duck = true;
         self

@@ -363,6 +363,25 @@ mod tests {
     }
 
     #[test]
+    fn what_is_published_beside_a_loss_that_the_reader_has_seen_is_kept() {
+        let outbox = outbox(1 << 20, OutboxPolicy::Error);
+        // It takes what it can encrypt, though its socket is shut down.
+        let first = holding([Ok(0), reset()]);
+        up(&outbox, 1, &first);
+        outbox.mark_broken(1);
+        publish(&outbox, "1").expect("room");
+        assert!(outbox.kick(Urgency::Now).is_none(), "it would count as written");
+        flush(&outbox);
+        let _ = outbox.end(Duration::ZERO);
+        let second = Slot::new([]);
+        up(&outbox, 2, &second);
+        flush(&outbox);
+        assert_eq!((first.text().as_str(), second.text().as_str()), ("", "PUB a 1\r\n1\r\n"));
+        let counts = outbox.counts();
+        assert_eq!((counts.messages, counts.torn, counts.discarded), (1, 0, 0));
+    }
+
+    #[test]
     fn what_was_encrypted_is_lost_with_its_connection_and_never_sent_twice() {
         let outbox = outbox(1 << 20, OutboxPolicy::Error);
         let first = holding([Ok(0), Ok(3), reset()]);

@@ -475,6 +475,10 @@ impl Consumer for Subscription {
         Consumer::subject(&*self.subscriber)
     }
 
+    fn queue(&self) -> Option<String> {
+        Consumer::queue(&*self.subscriber)
+    }
+
     fn pending_messages(&self) -> u64 {
         self.subscriber.pending_messages()
     }

@@ -82,6 +82,9 @@ pub trait Consumer: sealed::Sealed + fmt::Debug + Send + Sync {
     /// The subject of a subscription; the subjects of a dispatcher, separated by commas.
     fn subject(&self) -> String;
 
+    /// The queue group of a subscription that is a member of one; a dispatcher has none.
+    fn queue(&self) -> Option<String>;
+
     /// Messages that have arrived and were not handed out yet.
     fn pending_messages(&self) -> u64;
 
@@ -114,7 +117,8 @@ pub enum EndReason {
     Unsubscribed,
     /// The number of messages asked for has arrived.
     Completed,
-    /// It, or its dispatcher or connection, was drained.
+    /// It, or its dispatcher or connection, was drained; where the end of the connection threw
+    /// messages away that were for a handler, [`Closed`](Self::Closed) counts.
     Drained,
     /// The connection has ended, with the cause unless the program closed it.
     Closed(Option<Error>),

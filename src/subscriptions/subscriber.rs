@@ -167,6 +167,8 @@ struct Taken {
     in_hand: AtomicBool,
     /// Its end has been told: nothing of it is handled any more.
     finished: AtomicBool,
+    /// The server in use has refused it. The reader alone touches it.
+    refused: AtomicBool,
 }
 
 /// Adds to a count that has one writer.
@@ -299,8 +301,14 @@ impl Subscriber {
     pub(crate) fn announce(&self) -> Option<u64> {
         let received = self.arrived.received.load(Ordering::SeqCst);
         self.taken.base.store(received, Ordering::SeqCst);
+        self.taken.refused.store(false, Ordering::Relaxed);
         let max = self.max.load(Ordering::SeqCst);
         (max != 0).then(|| max.saturating_sub(received))
+    }
+
+    /// The server in use refuses it. Returns whether it had not done so before. Reader thread only.
+    pub(crate) fn refuse(&self) -> bool {
+        !self.taken.refused.swap(true, Ordering::Relaxed)
     }
 
     /// The number of messages, as the server in use counts them, after which the subscription ends;
@@ -385,6 +393,17 @@ impl Subscriber {
     /// The program unsubscribed: what waits is thrown away.
     pub(crate) fn discard(&self) {
         self.taken.discarding.store(true, Ordering::SeqCst);
+    }
+
+    /// What waits is, or was, thrown away because the program unsubscribed.
+    pub(crate) fn is_discarding(&self) -> bool {
+        self.taken.discarding.load(Ordering::SeqCst)
+    }
+
+    /// Whether messages that were for a handler have not come to it, once nothing more will.
+    pub(crate) fn is_cut_short(&self) -> bool {
+        let handled = self.taken.delivered.load(Ordering::SeqCst);
+        matches!(self.target, Target::Dispatch(_)) && handled < self.admitted()
     }
 
     /// The handler's thread takes a run of messages of it in hand.
@@ -472,6 +491,10 @@ impl Consumer for Subscriber {
 
     fn subject(&self) -> String {
         self.subject.clone()
+    }
+
+    fn queue(&self) -> Option<String> {
+        self.queue.clone()
     }
 
     fn pending_messages(&self) -> u64 {

@@ -2,6 +2,7 @@
 //!
 //! What is told, and in which order, is in `events`; what a listener may do is in `callbacks`.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -337,9 +338,25 @@ fn listeners_come_and_go_while_the_connection_lives() {
         scene.connection.add_connection_listener(move |_: &Connection, event: &ConnectionEvent| {
             writes.lock().unwrap().push(name(event.kind()).to_owned());
         });
+    let (events, told) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let count = |counter: &Arc<AtomicUsize>| {
+        let (counter, own) = (Arc::clone(counter), scene.connection.downgrade());
+        move |connection: &Connection| {
+            let same = own.upgrade().is_some_and(|own| own == *connection);
+            counter.fetch_add(usize::from(same), Ordering::SeqCst);
+        }
+    };
+    let (event_counts, error_counts) = (count(&events), count(&told));
+    let closures = [
+        scene.connection.on_event(move |connection, _| event_counts(connection)),
+        scene.connection.on_error(move |connection, _| error_counts(connection)),
+    ];
     scene.server.drop_clients();
     scene.event("Resubscribed", 1);
     event(&added, "Resubscribed", 1);
+    scene.connection.barrier(LONG).unwrap();
+    assert_eq!((events.load(Ordering::SeqCst), told.load(Ordering::SeqCst)), (4, 1));
+    assert!(closures.into_iter().all(|id| scene.connection.remove_listener(id)));
     assert_eq!(
         names(&added),
         ["Disconnected", "Reconnecting", "Reconnected", "Resubscribed"],

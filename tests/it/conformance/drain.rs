@@ -5,7 +5,9 @@ use std::thread;
 use std::time::Duration;
 
 use nats_blocking::testing::Happening;
-use nats_blocking::{ConnectionEventKind, ConnectionStatus, Consumer, ConsumerStatus, ErrorKind};
+use nats_blocking::{
+    ConnectionEventKind, ConnectionStatus, Consumer, ConsumerStatus, EndReason, ErrorKind,
+};
 
 use super::backend::{Backend, Client, LIMIT, kind, numbers, text, text_of, texts};
 use crate::support::wait::{Gate, poll};
@@ -144,11 +146,16 @@ fn a_drain_that_takes_too_long_says_so_and_closes(backend: &Backend) {
     let gate = Gate::new();
     let at_gate = gate.clone();
     let dispatcher = client.dispatcher(move |_, _| assert!(at_gate.wait(LIMIT))).unwrap();
-    dispatcher.subscribe("a").unwrap();
-    client.publish("a", "").unwrap();
+    let stuck = dispatcher.subscribe("a").unwrap();
+    let (sender, ended) = mpsc::channel();
+    assert!(dispatcher.on_closed(stuck, move |_, end| sender.send(end.reason().clone()).unwrap()));
+    client.publish("a", "in the handler's hand").unwrap();
+    client.publish("a", "behind it").unwrap();
     client.flush().unwrap();
     assert_eq!(kind(client.drain(Duration::from_millis(50))), ErrorKind::Timeout);
     client.wait_for_status(ConnectionStatus::Closed, LIMIT).unwrap();
+    let reason = ended.recv_timeout(LIMIT).unwrap();
+    assert!(matches!(reason, EndReason::Closed(None)), "a message was thrown away: {reason:?}");
     // Where nobody waits for the drain, the listener knows.
     let told = |happening: &Happening| match happening {
         Happening::Exception(error) => error.is_timeout(),

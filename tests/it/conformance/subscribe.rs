@@ -345,4 +345,9 @@ fn a_refused_subscription_says_so_once_and_stays(backend: &Backend) {
 
     let member = client.queue_subscribe("private.a", "q").unwrap();
     assert_eq!(kind(member.next_timeout(LIMIT)), ErrorKind::PermissionsViolation);
+    assert_eq!(Consumer::queue(&member).as_deref(), Some("q"));
+    // The same again is refused for itself.
+    let again = client.subscribe("private.a").unwrap();
+    assert_eq!(kind(again.next_timeout(LIMIT)), ErrorKind::PermissionsViolation);
+    assert_eq!(kind(refused.next_timeout(Duration::from_millis(20))), ErrorKind::Timeout);
 }

@@ -132,7 +132,7 @@ fn a_server_that_refuses_us_twice_after_its_restart_ends_the_connection_with_its
         let error = subscription.next_timeout(LIMIT).unwrap_err();
         assert!(error.is_closed() && error.is_authorization(), "{error:?}");
         let error = client.publish("a", "").unwrap_err();
-        assert!(error.is_closed(), "{error:?}");
+        assert!(error.is_closed() && error.is_authorization(), "{error:?}");
         client.finish();
     });
 }

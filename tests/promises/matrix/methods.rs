@@ -144,6 +144,8 @@ const LISTENING: &[Method] = lent! { false,
     "Connection::add_error_listener" |c| c.add_error_listener(Quiet);
     "Connection::dispatcher" |c| c.dispatcher(|_, _| ()).map(|one| one.subscribe("m.a"));
     "Connection::events" |c| c.events();
+    "Connection::on_error" |c| c.on_error(|_, _| ());
+    "Connection::on_event" |c| c.on_event(|_, _| ());
     "Connection::queue_subscribe" |c| c.queue_subscribe("m.a", "q");
     "Connection::remove_listener" |c| c.remove_listener(c.add_error_listener(Quiet));
     "Connection::subscribe" |c| c.subscribe("m.a");
@@ -192,6 +194,7 @@ const CONSUMER: &[Method] = own! { subscription,
     "Consumer::pending_bytes" |s| s.pending_bytes();
     "Consumer::pending_limits" |s| s.pending_limits();
     "Consumer::pending_messages" |s| s.pending_messages();
+    "Consumer::queue" |s| s.queue().is_some();
     "Consumer::status" |s| s.status();
     "Consumer::subject" |s| s.subject();
 };
