@@ -33,7 +33,9 @@ const LAYERS: &str = "
     core            handover outage reader closing draining
     connection      handle publish looking pool events
     subscription    handle iterators
-    .               drain request subscription_set request_many dispatcher listener
+    .               drain request subscription_set request_many
+    dispatcher      table thread handle
+    .               listener
     options         check made builder authorization signing servers reconnecting
     options         sizes sockets wire tls websocket listening watching durations property_text
     options         property_keys properties environment

@@ -1,28 +1,22 @@
-//! A thread that calls handlers for the messages of its subscriptions.
-//!
-//! All subscriptions of a dispatcher share one queue and one thread, so that messages are handled
-//! one at a time in the order in which they arrived. The thread owns its default handler; a handler
-//! of a single subscription is taken out of the table while a run of its messages is handled, so no
-//! lock is held then.
+//! The handle of a dispatcher.
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::table::{Entry, Handler, Shared};
+use super::thread::run;
 use crate::clock;
 use crate::connection::Connection;
 use crate::core::{Core, Runs};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::protocol::{Message, check_subscribe};
 use crate::subscription::check_max;
 use crate::subscriptions::{
-    Consumer, ConsumerStatus, ConsumerView, EndReason, First, Inbox, PendingLimits, Rest,
-    SealedConsumer, Subscriber, SubscriptionEnd, Target, Work, deliver, end_dispatcher_queue,
+    Consumer, ConsumerStatus, ConsumerView, EndReason, PendingLimits, Rest, SealedConsumer,
+    Subscriber, SubscriptionEnd, Target, end_dispatcher_queue,
 };
-use crate::sync::{Arc, Mutex, Rank, guarded};
-
-type Handler = Box<dyn FnMut(&Connection, Message) + Send>;
+use crate::sync::Arc;
 
 /// A thread of its own that calls a handler for every message of its subscriptions, in order.
 ///
@@ -50,73 +44,21 @@ pub struct Dispatcher {
     shared: Arc<Shared>,
 }
 
-#[derive(Debug)]
-struct Shared {
-    number: u64,
-    mailbox: Arc<Inbox>,
-    /// By sid; looked at once a run. Few programs give each dispatcher more than a few.
-    table: Mutex<BTreeMap<u64, Entry>>,
-    /// Subscriptions with a handler of their own; without any the table is not looked at.
-    own_handlers: AtomicUsize,
-    limits: Mutex<PendingLimits>,
-    /// The size of the table from which on it is looked through for subscriptions that have ended.
-    sweep_at: AtomicUsize,
-    /// Counts of subscriptions that have left the table; they change with the table locked.
-    past_delivered: AtomicU64,
-    past_dropped: AtomicU64,
-}
-
-struct Entry {
-    subscriber: Arc<Subscriber>,
-    /// None: the dispatcher's handler. `Some(None)`: its own, running now.
-    handler: Option<Option<Handler>>,
-}
-
-impl Entry {
-    /// Whether it has ended, has nothing left to hand out, and does not run.
-    fn is_over(&self) -> bool {
-        self.subscriber.status() == ConsumerStatus::Ended
-            && self.subscriber.pending_messages() == 0
-            && !matches!(self.handler, Some(None))
-    }
-}
-
-impl fmt::Debug for Entry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.subscriber.fmt(f)
-    }
-}
-
-/// A table smaller than this is not looked through when a subscription is added.
-const SWEEP_LEAST: usize = 64;
-
-/// The number of the next dispatcher of this process.
-static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
-
 impl Connection {
     /// Starts a dispatcher: a thread (`nats-…-dispatch…`) that calls `handler` for every message of
     /// the subscriptions that it is given, except those with a handler of their own.
     ///
     /// # Errors
     ///
-    /// [`Io`](ErrorKind::Io) if the thread cannot be started, [`Draining`](ErrorKind::Draining),
-    /// [`Closed`](ErrorKind::Closed).
+    /// [`Io`](crate::ErrorKind::Io) if the thread cannot be started,
+    /// [`Draining`](crate::ErrorKind::Draining), [`Closed`](crate::ErrorKind::Closed).
     pub fn dispatcher(
         &self,
         handler: impl FnMut(&Self, Message) + Send + 'static,
     ) -> Result<Dispatcher> {
         let core = self.core();
         core.check_open()?;
-        let shared = Arc::new(Shared {
-            number: NEXT_NUMBER.fetch_add(1, Ordering::Relaxed),
-            mailbox: core.registry.inbox(),
-            table: Mutex::new(Rank::Leaf, BTreeMap::new()),
-            own_handlers: AtomicUsize::new(0),
-            sweep_at: AtomicUsize::new(SWEEP_LEAST),
-            limits: Mutex::new(Rank::Leaf, core.config.pending_limits),
-            past_delivered: AtomicU64::new(0),
-            past_dropped: AtomicU64::new(0),
-        });
+        let shared = Arc::new(Shared::new(core.registry.inbox(), core.config.pending_limits));
         core.adopt_dispatcher(&shared.mailbox);
         let name = core.thread_name(&format!("dispatch{}", shared.number));
         let (thread_core, thread_shared) = (Arc::clone(core), Arc::clone(&shared));
@@ -128,160 +70,6 @@ impl Connection {
             return Err(error);
         }
         Ok(Dispatcher { connection: self.clone(), shared })
-    }
-}
-
-/// The body of a dispatcher's thread.
-fn run(core: &Arc<Core>, shared: &Shared, default: impl FnMut(&Connection, Message)) {
-    let connection = Connection::lend(core);
-    let mut hands = Hands { core, shared, connection, default, own: None };
-    deliver(&shared.mailbox, &mut hands);
-    // No handler runs any more, whatever may still be on its way to this queue.
-    for subscriber in shared.subscribers() {
-        if subscriber.status() != ConsumerStatus::Ended {
-            // It was added while the queue ended, behind the look at what is to be ended.
-            let end = shared.mailbox.ended().unwrap_or(EndReason::Closed(None));
-            core.end_subscription(&subscriber, end);
-        }
-        core.finish_subscription(&subscriber);
-    }
-    // Handlers are dropped here, on the thread on which they ran, with no lock held.
-    guarded(|| drop(shared.take_out(|_| true)));
-}
-
-/// What a dispatcher's thread works with.
-struct Hands<'a, F> {
-    core: &'a Arc<Core>,
-    shared: &'a Shared,
-    connection: Connection,
-    default: F,
-    /// The own handler of the subscription whose messages are handled now.
-    own: Option<Handler>,
-}
-
-impl<F: FnMut(&Connection, Message)> Work for Hands<'_, F> {
-    fn begin(&mut self, subscriber: &Arc<Subscriber>) {
-        // Before a message is handed out: once nothing waits, an ended entry may be swept.
-        self.own = self.shared.take_handler(subscriber.sid());
-    }
-
-    #[inline(always)]
-    fn handle(&mut self, subscriber: &Arc<Subscriber>, size: u64, first: First<'_>) {
-        subscriber.hand_out(size);
-        if subscriber.try_recover() {
-            self.core.tell_recovered(subscriber);
-        }
-        let Self { connection, default, own, .. } = self;
-        let fine = guarded(|| {
-            let message = first.take();
-            match own {
-                None => default(connection, message),
-                Some(handler) => handler(connection, message),
-            }
-        });
-        if !fine {
-            self.panicked(subscriber);
-        }
-    }
-
-    fn end(&mut self, subscriber: &Arc<Subscriber>, ended: bool) {
-        if let Some(handler) = self.own.take() {
-            self.shared.return_handler(subscriber.sid(), handler);
-        }
-        // The last message may have been handed out while the notice of a slow episode was queued.
-        if subscriber.try_recover() {
-            self.core.tell_recovered(subscriber);
-        }
-        if ended {
-            self.core.settle(subscriber);
-            // Its handler, which may hold much, is dropped here; it is the program's code.
-            if !guarded(|| self.shared.sweep_one(subscriber.sid())) {
-                self.panicked(subscriber);
-            }
-        }
-    }
-}
-
-impl<F> Hands<'_, F> {
-    #[cold]
-    fn panicked(&self, subscriber: &Subscriber) {
-        self.core.counters.panics.add(1);
-        let (subject, sid) = (subscriber.subject(), subscriber.sid());
-        let text = format!("a handler of '{subject}' (sid {sid}) panicked");
-        self.core.exception(Error::new(ErrorKind::UserPanic, text));
-    }
-}
-
-impl Shared {
-    fn take_handler(&self, sid: u64) -> Option<Handler> {
-        if self.own_handlers.load(Ordering::Acquire) == 0 {
-            return None;
-        }
-        self.table.lock().get_mut(&sid)?.handler.as_mut()?.take()
-    }
-
-    /// Its place is there: one whose handler runs is not swept.
-    fn return_handler(&self, sid: u64, handler: Handler) {
-        let unused = {
-            let mut table = self.table.lock();
-            match table.get_mut(&sid).and_then(|entry| entry.handler.as_mut()) {
-                Some(place) => place.replace(handler),
-                None => Some(handler),
-            }
-        };
-        drop(unused);
-    }
-
-    fn subscribers(&self) -> Vec<Arc<Subscriber>> {
-        let table = self.table.lock();
-        table.values().map(|entry| Arc::clone(&entry.subscriber)).collect()
-    }
-
-    /// Forgets subscriptions that have ended and have nothing left to hand out. The whole table is
-    /// looked through only when it has doubled: adding many costs the same for each.
-    fn sweep_if_grown(&self) {
-        if self.table.lock().len() < self.sweep_at.load(Ordering::Relaxed) {
-            return;
-        }
-        drop(self.take_out(Entry::is_over));
-        let left = self.table.lock().len();
-        self.sweep_at.store(SWEEP_LEAST.max(2 * left), Ordering::Relaxed);
-    }
-
-    /// Forgets one subscription if it is over.
-    fn sweep_one(&self, sid: u64) {
-        let gone = {
-            let mut table = self.table.lock();
-            let over = table.get(&sid).is_some_and(Entry::is_over);
-            if over { self.remove(&mut table, sid) } else { None }
-        };
-        drop(gone);
-    }
-
-    /// Takes entries out of the table and keeps their counts. The caller drops them, and with them
-    /// the program's handlers, with no lock held.
-    fn take_out(&self, over: impl Fn(&Entry) -> bool) -> Vec<Entry> {
-        let mut table = self.table.lock();
-        let sids: Vec<u64> =
-            table.iter().filter(|(_, entry)| over(entry)).map(|(sid, _)| *sid).collect();
-        sids.into_iter().filter_map(|sid| self.remove(&mut table, sid)).collect()
-    }
-
-    fn remove(&self, table: &mut BTreeMap<u64, Entry>, sid: u64) -> Option<Entry> {
-        let entry = table.remove(&sid)?;
-        self.past_delivered.fetch_add(entry.subscriber.delivered(), Ordering::Relaxed);
-        self.past_dropped.fetch_add(entry.subscriber.dropped(), Ordering::Relaxed);
-        if entry.handler.is_some() {
-            self.own_handlers.fetch_sub(1, Ordering::AcqRel);
-        }
-        Some(entry)
-    }
-
-    /// A count over all subscriptions, with `past` for those that have left the table.
-    fn count(&self, past: &AtomicU64, what: impl Fn(&Subscriber) -> u64) -> u64 {
-        let table = self.table.lock();
-        let present: u64 = table.values().map(|entry| what(&entry.subscriber)).sum();
-        present + past.load(Ordering::Relaxed)
     }
 }
 
@@ -392,7 +180,7 @@ impl Dispatcher {
     ///
     /// # Errors
     ///
-    /// [`InvalidOption`](ErrorKind::InvalidOption) if `max` is zero.
+    /// [`InvalidOption`](crate::ErrorKind::InvalidOption) if `max` is zero.
     pub fn unsubscribe_after(&self, sid: u64, max: u64) -> Result<bool> {
         check_max(max)?;
         let entry = self.find(sid);
@@ -496,9 +284,9 @@ impl Dispatcher {
     ///
     /// # Errors
     ///
-    /// [`Timeout`](ErrorKind::Timeout) if the server or the handlers took longer; what waits is
-    /// still handled. [`Closed`](ErrorKind::Closed), also if that comes first and what waits is
-    /// thrown away.
+    /// [`Timeout`](crate::ErrorKind::Timeout) if the server or the handlers took longer; what waits
+    /// is still handled. [`Closed`](crate::ErrorKind::Closed), also if that comes first and what
+    /// waits is thrown away.
     pub fn drain(&self, timeout: Duration) -> Result<()> {
         let core = self.connection.core();
         let deadline = clock::after(timeout);
