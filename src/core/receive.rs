@@ -270,22 +270,20 @@ impl Receiver<'_> {
     }
 
     fn error(&mut self, error: ServerError) {
+        // Marked before it is told: a listener may look.
+        let refused = self.newly_refused(&error);
         self.core.server_error(error.clone());
         if error.is_authorization() {
             self.core.life().pool.refused(&self.link.url, error.text());
         }
-        if let ServerErrorKind::PermissionsViolation { operation, subject, queue, sid } =
-            error.kind()
-        {
+        if let ServerErrorKind::PermissionsViolation { operation, subject, .. } = error.kind() {
             let cause: Error = error.clone().into();
             match operation {
                 RefusedOperation::Publish => {
                     self.core.requests.fail(&cause, |requested| requested == subject);
                 }
                 RefusedOperation::Reply => self.core.requests.fail_reply(subject, &cause),
-                RefusedOperation::Subscribe => {
-                    self.refused(&error, subject, queue.as_deref(), *sid)
-                }
+                RefusedOperation::Subscribe => self.refused(&error, refused),
             }
         }
         if error.closes_connection() {
@@ -293,15 +291,29 @@ impl Receiver<'_> {
         }
     }
 
-    /// A subscription was refused: it stays, and is announced again to the next server, but whoever
-    /// waits on it is told.
-    fn refused(&self, error: &ServerError, subject: &str, queue: Option<&str>, sid: Option<u64>) {
-        let refused = self.core.registry.select(|subscriber| match sid {
-            Some(sid) => subscriber.sid() == sid,
-            None => subscriber.subject() == subject && subscriber.queue() == queue,
+    /// The subscriptions that the error refuses, marked.
+    fn newly_refused(&self, error: &ServerError) -> Vec<Arc<Subscriber>> {
+        let ServerErrorKind::PermissionsViolation {
+            operation: RefusedOperation::Subscribe,
+            subject,
+            queue,
+            sid,
+        } = error.kind()
+        else {
+            return Vec::new();
+        };
+        let mut refused = self.core.registry.select(|subscriber| match sid {
+            Some(sid) => subscriber.sid() == *sid,
+            None => subscriber.subject() == subject && subscriber.queue() == queue.as_deref(),
         });
         // Without a sid, one that was refused before is not meant again: it was not sent again.
-        let refused = refused.into_iter().filter(|subscriber| subscriber.refuse());
+        refused.retain(|subscriber| subscriber.refuse());
+        refused
+    }
+
+    /// Subscriptions were refused: they stay, and are announced again to the next server, but
+    /// whoever waits on them is told.
+    fn refused(&self, error: &ServerError, refused: Vec<Arc<Subscriber>>) {
         for subscriber in refused {
             match subscriber.target() {
                 Target::Pull(mailbox) => mailbox.refuse(error.clone()),

@@ -383,4 +383,8 @@ impl Consumer for Dispatcher {
             Some(_) => ConsumerStatus::Ended,
         }
     }
+
+    fn is_refused(&self) -> bool {
+        self.shared.subscribers().iter().any(|subscriber| subscriber.is_refused())
+    }
 }

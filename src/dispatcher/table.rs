@@ -1,8 +1,8 @@
 //! The subscriptions of a dispatcher, with their handlers.
 //!
 //! Any thread adds, removes and looks; the dispatcher's own takes a handler out for as long as a
-//! run of its messages is handled, so no lock is held then. A handler is dropped by whoever takes its
-//! entry out, with the table unlocked: it is the program's code.
+//! run of its messages is handled, so no lock is held then. A handler is dropped by whoever takes
+//! its entry out, with the table unlocked: it is the program's code.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -502,6 +502,10 @@ impl Consumer for Subscription {
     fn status(&self) -> ConsumerStatus {
         Consumer::status(&*self.subscriber)
     }
+
+    fn is_refused(&self) -> bool {
+        self.subscriber.is_refused()
+    }
 }
 
 #[cold]

@@ -102,6 +102,10 @@ pub trait Consumer: sealed::Sealed + fmt::Debug + Send + Sync {
 
     /// Where the consumer is in its life.
     fn status(&self) -> ConsumerStatus;
+
+    /// Whether the server in use has refused the subscription, or one of the dispatcher's. It stays
+    /// and is announced again to the next server.
+    fn is_refused(&self) -> bool;
 }
 
 pub(crate) mod sealed {

@@ -167,7 +167,7 @@ struct Taken {
     in_hand: AtomicBool,
     /// Its end has been told: nothing of it is handled any more.
     finished: AtomicBool,
-    /// The server in use has refused it. The reader alone touches it.
+    /// The server in use has refused it. The reader alone writes it.
     refused: AtomicBool,
 }
 
@@ -301,14 +301,14 @@ impl Subscriber {
     pub(crate) fn announce(&self) -> Option<u64> {
         let received = self.arrived.received.load(Ordering::SeqCst);
         self.taken.base.store(received, Ordering::SeqCst);
-        self.taken.refused.store(false, Ordering::Relaxed);
+        self.taken.refused.store(false, Ordering::Release);
         let max = self.max.load(Ordering::SeqCst);
         (max != 0).then(|| max.saturating_sub(received))
     }
 
     /// The server in use refuses it. Returns whether it had not done so before. Reader thread only.
     pub(crate) fn refuse(&self) -> bool {
-        !self.taken.refused.swap(true, Ordering::Relaxed)
+        !self.taken.refused.swap(true, Ordering::Release)
     }
 
     /// The number of messages, as the server in use counts them, after which the subscription ends;
@@ -522,6 +522,10 @@ impl Consumer for Subscriber {
 
     fn status(&self) -> ConsumerStatus {
         Self::status(self)
+    }
+
+    fn is_refused(&self) -> bool {
+        self.taken.refused.load(Ordering::Acquire)
     }
 }
 

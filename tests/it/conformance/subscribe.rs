@@ -331,6 +331,7 @@ fn a_refused_subscription_says_so_once_and_stays(backend: &Backend) {
     assert_eq!(kind(refused.next_timeout(LIMIT)), ErrorKind::PermissionsViolation);
     assert_eq!(kind(refused.next_timeout(Duration::from_millis(20))), ErrorKind::Timeout);
     assert_eq!(refused.status(), ConsumerStatus::Active);
+    assert!(refused.is_refused() && !other.is_refused());
     client.publish("open", "goes on").unwrap();
     assert_eq!(text(&other), "goes on");
     let violation = |happening: &Happening| matches!(happening, Happening::ServerError(_));
@@ -346,6 +347,11 @@ fn a_refused_subscription_says_so_once_and_stays(backend: &Backend) {
     let member = client.queue_subscribe("private.a", "q").unwrap();
     assert_eq!(kind(member.next_timeout(LIMIT)), ErrorKind::PermissionsViolation);
     assert_eq!(Consumer::queue(&member).as_deref(), Some("q"));
+    let dispatcher = client.dispatcher(|_, _| ()).unwrap();
+    let handled = dispatcher.subscription(dispatcher.subscribe("private.b").unwrap()).unwrap();
+    let fine = dispatcher.subscription(dispatcher.subscribe("open").unwrap()).unwrap();
+    client.flush().unwrap();
+    assert!(handled.is_refused() && dispatcher.is_refused() && !fine.is_refused());
     // The same again is refused for itself.
     let again = client.subscribe("private.a").unwrap();
     assert_eq!(kind(again.next_timeout(LIMIT)), ErrorKind::PermissionsViolation);

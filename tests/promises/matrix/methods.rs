@@ -191,6 +191,7 @@ const CONSUMER: &[Method] = own! { subscription,
     "Consumer::delivered" |s| s.delivered();
     "Consumer::dropped" |s| s.dropped();
     "Consumer::id" |s| s.id();
+    "Consumer::is_refused" |s| s.is_refused();
     "Consumer::pending_bytes" |s| s.pending_bytes();
     "Consumer::pending_limits" |s| s.pending_limits();
     "Consumer::pending_messages" |s| s.pending_messages();
