@@ -199,8 +199,8 @@ impl Core {
                     // No write begins after this: what is requested later goes to the next server,
                     // so only what was requested before can have lost its reply.
                     self.outbox.mark_broken(epoch);
-                    // While it is being left, what is requested is kept for the next server.
-                    let mark = life.leaving.unwrap_or_else(|| self.requests.mark());
+                    // For the tear-down too: what is requested from now on goes to the next server.
+                    let mark = *life.leaving.get_or_insert_with(|| self.requests.mark());
                     stream.map(|stream| (stream, mark))
                 }
                 None => {

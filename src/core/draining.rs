@@ -50,8 +50,11 @@ impl Core {
         let body = move || {
             let outcome = core.run_drain(deadline);
             // Nobody may be waiting for it. What else can end it, the listeners hear anyway.
+            let goes_on = !core.life().closing;
             if let Some(error) = outcome.as_ref().err().filter(|error| error.is_timeout()) {
-                core.exception(error.clone());
+                if goes_on {
+                    core.exception(error.clone());
+                }
             }
             core.close();
             done.complete(outcome);
@@ -128,7 +131,7 @@ impl Core {
         }
         outcome.and_then(|()| wait_delivered(mailbox, deadline))?;
         // The end of the connection may have come first.
-        if mailbox.is_incomplete() {
+        if subscribers.iter().any(|one| one.is_cut_short() && !one.is_discarding()) {
             return Err(closed_error(self.life().close_cause.as_ref()));
         }
         Ok(())
@@ -137,8 +140,11 @@ impl Core {
     /// Without a server there is nothing to confirm: it has forgotten the subscriptions, and
     /// draining ones are not announced again.
     fn drain_at_server(&self, all: &[Arc<Subscriber>], deadline: Instant) -> Result<()> {
-        if self.status() == ConnectionStatus::Closed {
-            return Err(closed_error(None));
+        {
+            let life = self.life();
+            if life.status == ConnectionStatus::Closed {
+                return Err(closed_error(life.close_cause.as_ref()));
+            }
         }
         for subscriber in all {
             self.registry.start_draining(subscriber.sid(), |line| self.outbox.control(line));
@@ -164,7 +170,9 @@ impl Core {
         loop {
             match life.status {
                 ConnectionStatus::Connected | ConnectionStatus::Draining => return Ok(true),
-                ConnectionStatus::Closed => return Err(closed_error(None)),
+                ConnectionStatus::Closed => {
+                    return Err(closed_error(life.close_cause.as_ref()));
+                }
                 _ if life.link.is_none() || self.on_essential_thread() => return Ok(false),
                 _ => {}
             }

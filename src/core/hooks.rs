@@ -69,6 +69,11 @@ impl<C: 'static> Hooks<C> {
         calls.filter_map(|call| hub.call(call).err()).collect()
     }
 
+    /// The connection ends: from now on that is the reason where there is no other.
+    pub(crate) fn begin_end(&self, end: &EndReason) {
+        self.state.lock().ended.get_or_insert_with(|| end.clone());
+    }
+
     /// The connection has ended: tells the end of every subscription that somebody waits for.
     #[must_use]
     pub(crate) fn finish_all(&self, end: &EndReason, hub: &Hub<C>) -> Vec<Call<C>> {
@@ -93,7 +98,8 @@ fn reason(subscriber: &Subscriber, end: Option<&EndReason>) -> EndReason {
         Some(EndReason::Drained) if subscriber.is_cut_short() => match end {
             _ if subscriber.is_discarding() => EndReason::Unsubscribed,
             Some(end) => end.clone(),
-            None => EndReason::Closed(None),
+            // What came behind the end of the drain.
+            None => EndReason::Drained,
         },
         Some(reason) => reason.clone(),
         None => end.cloned().unwrap_or(EndReason::Unsubscribed),

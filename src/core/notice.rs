@@ -122,7 +122,7 @@ impl ConnectionEvent {
     /// How many notices were left out before this one, and after the last event, because the
     /// listener was behind by more than 1,024: error notices, changes of the list of servers, and
     /// pairs of `Reconnecting` and `ReconnectFailed`. Changes of the list are left out too where
-    /// those that wait name 10,000 servers.
+    /// those that wait name 10,000 servers, discarded messages where 8 MiB of them wait.
     pub fn skipped(&self) -> u64 {
         self.skipped
     }

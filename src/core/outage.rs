@@ -13,7 +13,7 @@ use super::config::RetryConnect;
 use super::handover::go_live;
 use super::life::{Life, Link};
 use super::notice::ConnectionEventKind;
-use super::servers::{Next, Pause};
+use super::servers::{Next, Pause, Verdict};
 use super::shared::{Core, closed_error};
 use crate::clock;
 use crate::error::{ConnectAttempt, Error, ErrorKind, Result};
@@ -48,7 +48,7 @@ fn one_pass(core: &Core) -> Result<(Link, Parser)> {
             Ok(connected) => return Ok(connected),
             Err(_) if core.life().closing => break,
             Err(error) => {
-                tell_failure(core, &url, &error, false);
+                tell_failure(core, &url, &error, Verdict::Kept);
                 core.life().pool.failed_first(&url, &error);
                 failed.push(ConnectAttempt::new(url.to_string(), error));
             }
@@ -68,8 +68,8 @@ fn seek(core: &Core, until: Option<Instant>) -> Result<(Link, Parser)> {
             Err(error) => {
                 let closing = core.life().closing;
                 if !closing {
-                    let gone = core.life().pool.failed(&url, &error);
-                    tell_failure(core, &url, &error, gone);
+                    let verdict = core.life().pool.failed(&url, &error);
+                    tell_failure(core, &url, &error, verdict);
                 }
                 let cause = if closing { Error::new(ErrorKind::Closed, "closed") } else { error };
                 let kind = ConnectionEventKind::ReconnectFailed { attempt: number, cause };
@@ -97,11 +97,15 @@ fn try_server(
 }
 
 /// Tells at which server an attempt failed and why; an `-ERR` of the server is also told as such.
-fn tell_failure(core: &Core, url: &ServerUrl, error: &Error, gone: bool) {
+fn tell_failure(core: &Core, url: &ServerUrl, error: &Error, verdict: Verdict) {
     if let Some(said) = error.server_error() {
         core.server_error(said.clone());
     }
-    let left = if gone { " (given up until another server accepts the connection)" } else { "" };
+    let left = match verdict {
+        Verdict::Kept => "",
+        Verdict::GivenUp => " (given up)",
+        Verdict::Rests => " (given up until another server accepts the connection)",
+    };
     core.exception(Error::caused_by(error.kind(), format!("{url}: {error}{left}"), error.clone()));
 }
 

@@ -176,6 +176,8 @@ pub(super) fn finish(core: &Core, cause: Option<Error>) {
     }
     core.requests.end(&closed_error(cause.as_ref()));
     let end = EndReason::Closed(cause.clone());
+    // Before any queue ends: its thread may tell the end of its subscriptions at once.
+    core.hooks.begin_end(&end);
     for subscriber in core.registry.end_all(end.clone()) {
         // What has arrived stays readable; a handler is not called any more.
         subscriber.end_queue(end.clone(), Rest::Keep { until: 0 });

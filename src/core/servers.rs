@@ -71,6 +71,15 @@ pub(crate) struct Next {
     pub(crate) attempt: u32,
 }
 
+/// What a failed attempt means for its server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Kept,
+    GivenUp,
+    /// It is given up, and comes back when another server accepts the connection.
+    Rests,
+}
+
 /// What an INFO changed.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Discovered {
@@ -261,28 +270,29 @@ impl Pool {
     }
 
     /// The attempt with this server failed. It is given up when it has used up its attempts, or has
-    /// refused us with the same text before; then it returns true.
-    pub(crate) fn failed(&mut self, url: &ServerUrl, error: &Error) -> bool {
+    /// refused us with the same text before.
+    pub(crate) fn failed(&mut self, url: &ServerUrl, error: &Error) -> Verdict {
         let policy = self.policy.clone();
-        let Some(index) = self.position(url) else { return false };
-        let Some(server) = self.servers.get_mut(index) else { return false };
+        let Some(index) = self.position(url) else { return Verdict::Kept };
+        let Some(server) = self.servers.get_mut(index) else { return Verdict::Kept };
         server.failed_attempts = server.failed_attempts.saturating_add(1);
         server.last_error = Some(error.clone());
         let refusal = refusal(error);
         let refused_again = refusal.is_some() && server.last_refusal == refusal;
         server.last_refusal = refusal;
         let used_up = policy.max_attempts.is_some_and(|max| server.failed_attempts >= max);
-        let gone = used_up || (refused_again && !policy.keep_refusing);
-        if gone {
-            let server = self.servers.remove(index);
-            self.given_up.push(ConnectAttempt::new(server.url.to_string(), error.clone()));
-            if !server.discovered {
-                self.resting.push(server);
-            }
-            // The servers behind it move up: the pass is shorter by the one that is gone.
-            self.in_pass = self.in_pass.saturating_sub(1);
+        if !used_up && (!refused_again || policy.keep_refusing) {
+            return Verdict::Kept;
         }
-        gone
+        let server = self.servers.remove(index);
+        self.given_up.push(ConnectAttempt::new(server.url.to_string(), error.clone()));
+        // The servers behind it move up: the pass is shorter by the one that is gone.
+        self.in_pass = self.in_pass.saturating_sub(1);
+        if server.discovered {
+            return Verdict::GivenUp;
+        }
+        self.resting.push(server);
+        if self.servers.is_empty() { Verdict::GivenUp } else { Verdict::Rests }
     }
 
     /// A refusal that arrived on an established connection counts as the first of two.
@@ -617,17 +627,20 @@ mod tests {
         assert_eq!(pool.accept(&["10.0.0.2:4222".to_owned()], None).added.len(), 1);
         pool.begin_outage(None, &mut || 0);
         for host in ["a", "10.0.0.2"] {
-            assert!(!pool.failed(&url(host), &refused()));
-            assert!(pool.failed(&url(host), &refused()), "{host} has used up its attempts");
+            assert_eq!(pool.failed(&url(host), &refused()), Verdict::Kept);
+            let verdict = if host == "a" { Verdict::Rests } else { Verdict::GivenUp };
+            assert_eq!(pool.failed(&url(host), &refused()), verdict, "{host}");
         }
-        assert!(!pool.failed(&url("c"), &denied()) && pool.failed(&url("c"), &denied()));
+        assert_eq!(pool.failed(&url("c"), &denied()), Verdict::Kept);
+        assert_eq!(pool.failed(&url("c"), &denied()), Verdict::Rests);
         assert_eq!(pool.urls(), ["nats://b:4222"]);
         pool.succeeded(&url("b"));
         assert_eq!(pool.urls(), ["nats://b:4222", "nats://a:4222", "nats://c:4222"]);
         let why = pool.list(None);
         assert!(why.iter().skip(1).all(|server| server.last_error().is_some()));
         pool.begin_outage(None, &mut || 0);
-        assert!(!pool.failed(&url("a"), &refused()) && !pool.failed(&url("c"), &denied()));
+        assert_eq!(pool.failed(&url("a"), &refused()), Verdict::Kept);
+        assert_eq!(pool.failed(&url("c"), &denied()), Verdict::Kept);
         // What the program does not name any more stays away.
         pool.failed(&url("a"), &refused());
         pool.replace(ServerUrl::parse_list("b,d").expect("a list"), &mut || 0);

@@ -186,6 +186,10 @@ impl Dispatcher {
         let entry = self.find(sid);
         if let Some(subscriber) = &entry {
             self.connection.core().limit_subscription(subscriber, max);
+            // So many may have been handled already.
+            if subscriber.is_finished() {
+                self.shared.retire(sid);
+            }
         }
         Ok(entry.is_some())
     }

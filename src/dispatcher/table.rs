@@ -91,6 +91,23 @@ impl Shared {
         drop(unused);
     }
 
+    /// Drops the own handler, which may hold much, of a subscription whose end has been told:
+    /// nothing of it is handled any more. What else is known of it stays to be looked at.
+    pub(super) fn retire(&self, sid: u64) {
+        let handler = {
+            let mut table = self.table.lock();
+            let handler = table.get_mut(&sid).map(|entry| &mut entry.handler);
+            match handler {
+                Some(own @ Some(Some(_))) => {
+                    self.own_handlers.fetch_sub(1, Ordering::AcqRel);
+                    own.take()
+                }
+                _ => None,
+            }
+        };
+        drop(handler);
+    }
+
     pub(super) fn subscribers(&self) -> Vec<Arc<Subscriber>> {
         let table = self.table.lock();
         table.values().map(|entry| Arc::clone(&entry.subscriber)).collect()

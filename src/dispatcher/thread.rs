@@ -5,7 +5,7 @@ use crate::connection::Connection;
 use crate::core::Core;
 use crate::error::{Error, ErrorKind};
 use crate::protocol::Message;
-use crate::subscriptions::{ConsumerStatus, EndReason, First, Subscriber, Work, deliver};
+use crate::subscriptions::{Consumer, ConsumerStatus, EndReason, First, Subscriber, Work, deliver};
 use crate::sync::{Arc, guarded};
 
 /// The body of a dispatcher's thread.
@@ -69,10 +69,14 @@ impl<F: FnMut(&Connection, Message)> Work for Hands<'_, F> {
         if subscriber.try_recover() {
             self.core.tell_recovered(subscriber);
         }
-        if ended {
+        // The reader may not have come to it yet.
+        if !ended && subscriber.is_complete() && subscriber.pending_messages() == 0 {
+            self.core.end_subscription(subscriber, EndReason::Completed);
+        }
+        // Looked at again: whoever ended it meanwhile found the handler out of its place.
+        if subscriber.status() == ConsumerStatus::Ended {
             self.core.settle(subscriber);
-            // Its handler, which may hold much, is dropped here; it is the program's code.
-            if !guarded(|| self.shared.sweep_one(subscriber.sid())) {
+            if subscriber.is_finished() && !guarded(|| self.shared.retire(subscriber.sid())) {
                 self.panicked(subscriber);
             }
         }

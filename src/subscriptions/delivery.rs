@@ -71,7 +71,6 @@ pub(crate) fn deliver(inbox: &Inbox, work: &mut impl Work) {
                 continue;
             };
             if inbox.is_cut_short() {
-                inbox.throws_away();
                 subscriber.release(size);
                 release(Some(subscriber), items.map(|item| mem::replace(item, Item::NOTHING)));
                 break;

@@ -51,8 +51,6 @@ pub(crate) struct Mailbox<T> {
     arrived: Condvar,
     /// Set with `State::end`, readable without the lock between two messages of a batch.
     cut_short: AtomicBool,
-    /// A message was thrown away by that.
-    incomplete: AtomicBool,
     spares: Arc<Spares<T>>,
 }
 
@@ -132,7 +130,6 @@ impl<T> Mailbox<T> {
             state: Mutex::new(Rank::Mailbox, state),
             arrived: Condvar::new(),
             cut_short: AtomicBool::new(false),
-            incomplete: AtomicBool::new(false),
             spares: Arc::clone(spares),
         }
     }
@@ -293,9 +290,6 @@ impl<T> Mailbox<T> {
                     // What is on its way is refused from here on: the end is reached now.
                     state.end_at = 0;
                     state.taken += state.items.len() as u64;
-                    if !state.items.is_empty() {
-                        self.incomplete.store(true, Ordering::Release);
-                    }
                     std::mem::take(&mut state.items)
                 }
             };
@@ -344,16 +338,6 @@ impl<T> Mailbox<T> {
     /// Whether the queue ended and threw away what was there.
     pub(crate) fn is_cut_short(&self) -> bool {
         self.cut_short.load(Ordering::Acquire)
-    }
-
-    /// The dispatcher's thread throws away what it had taken, because the queue was cut short.
-    pub(super) fn throws_away(&self) {
-        self.incomplete.store(true, Ordering::Release);
-    }
-
-    /// Whether messages of it were thrown away by its end.
-    pub(crate) fn is_incomplete(&self) -> bool {
-        self.incomplete.load(Ordering::Acquire)
     }
 
     /// How much space it has, in messages.

@@ -1,12 +1,12 @@
 //! How calls and handles end: time-outs of any length, drains, what a dispatcher remembers.
 
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use nats_blocking::testing::{Recorder, Server};
 use nats_blocking::{
-    Connection, ConnectionEventKind, ConnectionStatus, Consumer, ConsumerStatus, Error, ErrorKind,
-    Options, OutboxPolicy,
+    Connection, ConnectionEventKind, ConnectionStatus, Consumer, ConsumerStatus, EndReason, Error,
+    ErrorKind, Options, OutboxPolicy, SubscriptionEnd,
 };
 
 use crate::support::wait::{Gate, Signal, poll};
@@ -238,10 +238,106 @@ fn the_handler_of_a_subscription_that_has_ended_is_dropped() {
             );
             gate.open();
             assert!(poll(LIMIT, || (Arc::strong_count(&held) == 1).then_some(())).is_some());
-            assert!(dispatcher.subscription(sid).is_none());
             assert_eq!(view.delivered(), last);
         }
         assert_eq!(dispatcher.delivered(), (1..20).sum::<u64>());
+
+        // One that has handled so many already, and one whose handler returns at any moment.
+        for late in [true, false].into_iter().cycle().take(200) {
+            let own = Arc::clone(&held);
+            let sid = dispatcher.subscribe_with("b", move |_, _| drop(Arc::clone(&own))).unwrap();
+            if !late {
+                dispatcher.unsubscribe_after(sid, 1).unwrap();
+            }
+            connection.publish("b", "").unwrap();
+            connection.flush().unwrap();
+            if late {
+                connection.barrier(LIMIT).unwrap();
+                dispatcher.unsubscribe_after(sid, 1).unwrap();
+            }
+            assert!(poll(LIMIT, || (Arc::strong_count(&held) == 1).then_some(())).is_some());
+            let (sender, told) = mpsc::channel();
+            assert!(dispatcher.on_closed(sid, move |_, end| {
+                let _ = sender.send(end.consumer().delivered());
+            }));
+            assert_eq!(told.recv_timeout(LIMIT), Ok(1), "it can still be looked at");
+            dispatcher.unsubscribe(sid);
+        }
+    });
+}
+
+#[test]
+fn the_end_of_a_connection_is_told_to_each_handled_subscription_with_its_cause() {
+    within(LIMIT * 6, "told ends", || {
+        for round in 0..20 {
+            let (server, _recorder, connection) = connected();
+            let (sender, ends) = mpsc::channel();
+            let dispatchers: Vec<_> = (0..20)
+                .map(|_| {
+                    let dispatcher = connection.dispatcher(|_, _| ()).unwrap();
+                    let sid = dispatcher.subscribe("a").unwrap();
+                    let sender = sender.clone();
+                    let tell = move |end: &SubscriptionEnd| sender.send(end.reason().clone());
+                    assert!(dispatcher.on_closed(sid, move |_, end| tell(end).unwrap()));
+                    dispatcher
+                })
+                .collect();
+            connection.flush().unwrap();
+            let lost = round % 2 == 0;
+            if lost {
+                // While it drains, a loss is the end.
+                server.pause_pongs(true);
+                let _drain = connection.start_drain(LIMIT).unwrap();
+                server.stop();
+            } else {
+                connection.close();
+            }
+            for _ in &dispatchers {
+                let reason = ends.recv_timeout(LIMIT).unwrap();
+                let fine = match &reason {
+                    EndReason::Closed(cause) => cause.is_some() == lost,
+                    // Nothing waited, so it may have come to that.
+                    EndReason::Drained => lost,
+                    _ => false,
+                };
+                assert!(fine, "{reason:?}");
+            }
+        }
+    });
+}
+
+#[test]
+fn what_is_requested_after_a_forced_reconnect_is_answered_by_the_next_server() {
+    within(LIMIT * 6, "forced", || {
+        let server = Server::start().unwrap();
+        let options = Options::builder().server(server.url()).fail_requests_on_disconnect();
+        let quick = options.reconnect_wait(Duration::ZERO).reconnect_jitter(Duration::ZERO);
+        let connection = quick.connect().unwrap();
+        let helper = nats_blocking::connect(server.url()).unwrap();
+        let answers = helper.dispatcher(|own, ask| own.respond(&ask, "here").unwrap()).unwrap();
+        answers.subscribe("ask").unwrap();
+        helper.flush().unwrap();
+        for _ in 0..30 {
+            connection.force_reconnect().unwrap();
+            assert_eq!(connection.request("ask", "", LIMIT).unwrap().payload(), b"here");
+        }
+    });
+}
+
+#[test]
+fn a_consumer_that_cannot_drain_says_why() {
+    within(LIMIT * 3, "causes", || {
+        let server = Server::start().unwrap();
+        let options = Options::builder().server(server.url()).max_reconnects(0);
+        let connection = options.connect().unwrap();
+        let subscription = connection.subscribe("a").unwrap();
+        let dispatcher = connection.dispatcher(|_, _| ()).unwrap();
+        server.stop();
+        assert!(connection.wait_closed(LIMIT).unwrap().is_some());
+        for error in [subscription.drain(LIMIT).unwrap_err(), dispatcher.drain(LIMIT).unwrap_err()]
+        {
+            assert!(error.is_closed() && error.to_string().contains("server"), "{error}");
+        }
     });
 }
 
