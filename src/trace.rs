@@ -54,7 +54,7 @@ impl fmt::Display for TraceStep {
 /// The steps of an attempt to connect, in the order in which they come.
 ///
 /// An attempt ends with [`SubscriptionsWritten`](Self::SubscriptionsWritten) or with
-/// [`Failed`](Self::Failed).
+/// [`Failed`](Self::Failed); with both where `close` comes in that moment.
 ///
 /// ```
 /// use nats_blocking::{Options, TraceStep, TraceStepKind};

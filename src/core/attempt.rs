@@ -90,11 +90,7 @@ fn dial(
     let name = core.thread_name("connect");
     let start = |body| core.threads.start(name, core.id, Runs::Program, body);
     let call = move || connector.connect(&address, deadline);
-    let outcome = core.connecting.ask(deadline, &core.cancel, start, call);
-    if outcome.as_ref().is_err_and(|error| error.kind() == ErrorKind::UserPanic) {
-        core.counters.panics.add(1);
-    }
-    let stream = outcome?;
+    let stream = core.connecting.ask(deadline, &core.cancel, start, call)?;
     let (local, peer) = (stream.local_addr(), stream.peer_addr());
     trace.step(|| TraceStepKind::Connected { local, peer });
     Ok(stream)
@@ -266,9 +262,6 @@ impl Attempt<'_> {
         } else {
             ways.ask(&challenge)
         };
-        if login.as_ref().is_err_and(|error| error.kind() == ErrorKind::UserPanic) {
-            core.counters.panics.add(1);
-        }
         let login = login?;
         login.check(&challenge)?;
         Ok(login)

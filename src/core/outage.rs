@@ -90,6 +90,7 @@ fn try_server(
     let outcome = attempt(core, url, until, &trace)
         .and_then(|login| go_live(core, login, number, until, &trace));
     if let Err(error) = &outcome {
+        core.count_panic(error);
         trace.step(|| TraceStepKind::Failed { cause: error.clone() });
     }
     core.watch_panicked(trace.panics());

@@ -91,6 +91,7 @@ fn tear_down(core: &Core, link: &Link, noticed: Error) -> (Error, bool) {
         }
         (cause, closing, last, mark)
     };
+    core.count_panic(&cause);
     core.changed.notify_all();
     let remains = core.outbox.end(TURN_PATIENCE);
     core.registry.forget_announced();

@@ -82,21 +82,24 @@ impl Receiver<'_> {
                     None => return departure.cause(),
                 }
             }
-            match self.link.stream.read(self.parser.space(), slice) {
+            let outcome = self.link.stream.read(self.parser.space(), slice);
+            if self.link.stream.asks_for_write() {
+                self.core.outbox.leave_to_flusher();
+            }
+            match outcome {
                 Ok(0) => return Error::new(ErrorKind::Io, "the server closed the connection"),
                 Ok(count) => {
-                    if self.link.stream.asks_for_write() {
-                        self.core.outbox.leave_to_flusher();
-                    }
                     self.parser.filled(count);
                     keep_alive.bytes_arrived();
                     idle_since = clock::now();
                     wait = interval;
                 }
+                Err(error) if is_wait(&error) && self.link.stream.has_heard() => {
+                    keep_alive.bytes_arrived();
+                    idle_since = clock::now();
+                    wait = interval;
+                }
                 Err(error) if is_wait(&error) => {
-                    if self.link.stream.asks_for_write() {
-                        self.core.outbox.leave_to_flusher();
-                    }
                     let Some(interval) = interval else { continue };
                     let left = interval.saturating_sub(clock::since(idle_since));
                     // A signal, or a kernel that is early, ends the wait but not the interval.

@@ -157,9 +157,18 @@ impl Pool {
         // What is learned through the server in use inherits who the program is there from now on.
         if let Some(current) = &mut self.current {
             let same = servers.iter().find(|server| server.url.same_address(current));
-            // One that was discovered is as good as any, where the program is the same to all.
+            // One that was discovered is as good as any, where the program is, and was, the same to
+            // all. One that the program does not name any more keeps what it knows: it may be of
+            // another cluster, which must not learn the new password.
+            let named = |server: &&Server| !server.discovered;
+            let mut before = self.servers.iter().chain(&self.resting).filter(named);
+            let was_same = before.all(|server| {
+                let same_user = server.url.user_info() == current.user_info();
+                same_user && !server.url.same_address(current)
+            });
             let any = servers.first().filter(|first| {
-                servers.iter().all(|server| server.url.user_info() == first.url.user_info())
+                let same_user = |server: &Server| server.url.user_info() == first.url.user_info();
+                was_same && servers.iter().all(same_user)
             });
             if let Some(server) = same.or(any) {
                 current.be_user_of(&server.url);
@@ -812,6 +821,27 @@ mod tests {
         assert_eq!(pool.urls(), ["tls://c:4222"], "its third attempt");
         pool.replace(list("a"), &mut || 0);
         assert!(!pool.has_other(), "the server in use is the only one");
+    }
+
+    #[test]
+    fn another_cluster_does_not_learn_the_password_of_the_one_that_is_named_now() {
+        let list = |text: &str| ServerUrl::parse_list(text).expect(text);
+        let user_of = |pool: &mut Pool, address: &str| {
+            pool.accept(&[address.to_owned()], None);
+            let found = pool.find(&url(address)).expect(address);
+            found.url.user_info().cloned()
+        };
+        let (old, new) = (url("u:old@a").user_info().cloned(), url("u:new@a").user_info().cloned());
+        // Away from the cluster in use, to another one.
+        let mut pool = pool("u:old@a", None);
+        pool.succeeded(&url("u:old@a"));
+        pool.replace(list("u:new@b"), &mut || 0);
+        assert_eq!(user_of(&mut pool, "10.0.0.2:4222"), old);
+        // A fresh password for the same servers, while one that was discovered is in use.
+        pool.replace(list("u:old@a"), &mut || 0);
+        pool.succeeded(&url("u:old@10.0.0.2"));
+        pool.replace(list("u:new@a"), &mut || 0);
+        assert_eq!(user_of(&mut pool, "10.0.0.3:4222"), new);
     }
 
     #[test]

@@ -236,6 +236,14 @@ impl Core {
         self.notice(ErrorNotice::Exception(error));
     }
 
+    /// Counts a panic of the program's code (credentials, connector or transport) that ended a
+    /// connection or an attempt.
+    pub(super) fn count_panic(&self, error: &Error) {
+        if error.kind() == ErrorKind::UserPanic {
+            self.counters.panics.add(1);
+        }
+    }
+
     /// Tells what the server said.
     pub(crate) fn server_error(&self, error: ServerError) {
         self.life.lock().last_error = Some(error.clone().into());

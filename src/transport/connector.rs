@@ -81,8 +81,9 @@ pub trait Connector: Send + Sync {
 /// One thread reads, another writes, at the same time, and any thread may end it; so every method
 /// takes `&self`. [`TcpStream`] is one (set `nodelay` on it). Nothing is lost if a method does not
 /// keep to what it should: an error, a panic, or more bytes than there is room for ends the
-/// connection, which is then made again; a read or write that never returns keeps its thread, and
-/// nobody else. Dropping it must not wait.
+/// connection, which is then made again. A read or write that never returns, though the transport
+/// was shut down, keeps its thread: no later connection of the same handle reads, or writes, any
+/// more. Other connections, and `close`, do not wait for it. Dropping it must not wait.
 pub trait Transport: Send + Sync {
     /// Reads what is there, and waits for the first byte until the deadline; without one until
     /// there is a byte or the stream ends. `Ok(0)` is the end. A deadline that passes is

@@ -9,6 +9,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -81,6 +82,9 @@ struct ForeignStream {
     addresses: (Option<SocketAddr>, Option<SocketAddr>),
     finished: AtomicBool,
     ended: AtomicBool,
+    /// Why a write failed. A part of the bytes may be with the peer, so that was the last one: what
+    /// stands above must not send them again.
+    failed: OnceLock<Error>,
 }
 
 impl ForeignStream {
@@ -91,7 +95,16 @@ impl ForeignStream {
             transport: Arc::new(Kept(Some(transport))),
             finished: AtomicBool::new(false),
             ended: AtomicBool::new(false),
+            failed: OnceLock::new(),
         }
+    }
+
+    /// A write failed, now or before.
+    fn write_failed(&self, error: io::Error) -> io::Error {
+        let own = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()).cloned();
+        let text = error.to_string();
+        let failed = own.unwrap_or_else(|| Error::with_source(ErrorKind::Io, text, error));
+        io::Error::other(self.failed.get_or_init(|| failed).clone())
     }
 
     /// One call of the transport; a panic is an error.
@@ -164,13 +177,17 @@ impl Stream for ForeignStream {
     }
 
     fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        if let Some(failed) = self.failed.get() {
+            return Err(io::Error::other(failed.clone()));
+        }
         let deadline = clock::after(WRITE_SLICE);
-        match self.call("writing", |transport| transport.write(bytes, deadline)) {
+        let outcome = match self.call("writing", |transport| transport.write(bytes, deadline)) {
             Ok(0) if !bytes.is_empty() => Err(io::ErrorKind::WriteZero.into()),
             Ok(count) => plausible(count, bytes.len(), "writing"),
-            Err(error) if is_over(&error, Some(deadline)) => Err(waited(Some(deadline))),
+            Err(error) if is_over(&error, Some(deadline)) => return Err(waited(Some(deadline))),
             Err(error) => Err(error),
-        }
+        };
+        outcome.map_err(|error| self.write_failed(error))
     }
 
     fn try_write(&self, _: &[u8]) -> io::Result<usize> {

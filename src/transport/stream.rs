@@ -46,6 +46,12 @@ pub(crate) trait Stream: Send + Sync + fmt::Debug {
         false
     }
 
+    /// Whether bytes have arrived in the last read, though it gave none: a part of a record, or a
+    /// frame that is not for the caller. Such a record may take longer than a server may be silent.
+    fn has_heard(&self) -> bool {
+        false
+    }
+
     /// Ends writing: the other side reads what was written, then the end. It then closes, which
     /// ends reading; `shutdown` at once could make the kernel throw away what it still holds.
     fn finish(&self);

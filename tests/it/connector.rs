@@ -12,7 +12,13 @@ use std::time::{Duration, Instant};
 use nats_blocking::testing::{Recorder, Server};
 use nats_blocking::{Connector, ErrorKind, Options, OptionsBuilder, ServerAddress, Transport};
 
+#[cfg(all(feature = "tls", feature = "websocket"))]
+use crate::support::certificates::Authority;
+#[cfg(all(feature = "tls", feature = "websocket"))]
+use crate::support::nats_server::Config;
 use crate::support::nats_server::NatsServer;
+#[cfg(all(feature = "tls", feature = "websocket"))]
+use crate::support::ports;
 use crate::support::wait::{Gate, poll};
 use crate::support::watchdog::within;
 
@@ -203,19 +209,22 @@ fn a_program_brings_a_tcp_stream_or_a_pair_in_memory() {
     });
 }
 
+/// A server with TLS, and its URLs for that and for WebSocket.
+#[cfg(all(feature = "tls", feature = "websocket"))]
+fn secured() -> (NatsServer, [String; 2], Authority) {
+    let authority = Authority::new();
+    let block = authority.server().tls_block("");
+    let port = ports::free();
+    let server = NatsServer::start(&Config::new().extra(&block).websocket(port, &block));
+    let urls = [server.url().replace("nats://", "tls://"), format!("wss://127.0.0.1:{port}")];
+    (server, urls, authority)
+}
+
 #[test]
 #[cfg(all(feature = "tls", feature = "websocket"))]
 fn tls_and_websocket_run_on_top_of_it() {
-    use crate::support::certificates::Authority;
-    use crate::support::nats_server::Config;
-    use crate::support::ports;
     within(LONG, "on top", || {
-        let authority = Authority::new();
-        let block = authority.server().tls_block("");
-        let port = ports::free();
-        let config = Config::new().extra(&block).websocket(port, &block);
-        let mut server = NatsServer::start(&config);
-        let urls = [server.url().replace("nats://", "tls://"), format!("wss://127.0.0.1:{port}")];
+        let (mut server, urls, authority) = secured();
         for url in urls {
             let options = options(&url).root_certificates_file(&authority.file);
             live(options.connector(by(in_memory)), || server.restart());
@@ -320,7 +329,10 @@ impl Transport for BadTransport {
     }
 
     fn write(&self, bytes: &[u8], deadline: Instant) -> io::Result<usize> {
-        assert!(!self.is(Bad::WritePanics), "on purpose");
+        if self.is(Bad::WritePanics) {
+            let _ = Transport::write(&self.inner, &bytes[..bytes.len() / 2], deadline);
+            panic!("on purpose");
+        }
         if self.is(Bad::WritesNothing) {
             return Ok(0);
         }
@@ -348,49 +360,126 @@ impl Drop for BadTransport {
 fn a_transport_that_breaks_the_rules_is_lost_and_made_again() {
     within(LONG, "bad transports", || {
         let server = NatsServer::start_plain();
-        for bad in [
-            Bad::ReadsTooMuch,
-            Bad::WritesTooMuch,
-            Bad::ReadPanics,
-            Bad::WritePanics,
-            Bad::WritesNothing,
-            Bad::ShutdownPanics,
-        ] {
+        break_rules(|| options(&server.url()));
+    });
+}
+
+#[test]
+#[cfg(all(feature = "tls", feature = "websocket"))]
+fn a_transport_that_breaks_the_rules_below_tls_and_websocket_is_lost_too() {
+    within(LONG, "bad transports below", || {
+        let (_server, urls, authority) = secured();
+        for url in urls {
+            break_rules(|| options(&url).root_certificates_file(&authority.file));
+        }
+    });
+}
+
+fn break_rules(options: impl Fn() -> OptionsBuilder) {
+    for bad in [
+        Bad::ReadsTooMuch,
+        Bad::WritesTooMuch,
+        Bad::ReadPanics,
+        Bad::WritePanics,
+        Bad::WritesNothing,
+        Bad::ShutdownPanics,
+    ] {
+        let now = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&now);
+        let connector = by(move |server: &ServerAddress, _| {
+            let inner = TcpStream::connect((server.host(), server.port()))?;
+            // Only the first one goes bad.
+            let now = if seen.load(Ordering::SeqCst) {
+                Arc::new(AtomicBool::new(false))
+            } else {
+                Arc::clone(&seen)
+            };
+            Ok(Box::new(BadTransport { inner, bad, now }))
+        });
+        let recorder = Recorder::new();
+        let connection =
+            options().connector(connector).connection_listener(recorder.clone()).connect().unwrap();
+        let subscription = connection.subscribe("a").unwrap();
+        connection.flush().unwrap();
+        now.store(true, Ordering::SeqCst);
+        connection.publish("a", "lost, or not").unwrap();
+        if bad == Bad::ShutdownPanics {
+            connection.force_reconnect().unwrap();
+        }
+        recorder
+            .wait_for_event(LIMIT, |kind| {
+                matches!(kind, nats_blocking::ConnectionEventKind::Resubscribed { .. })
+            })
+            .unwrap_or_else(|timeline| panic!("{bad:?}: {timeline}"));
+        connection.publish("a", "last").unwrap();
+        while subscription.next_timeout(LIMIT).unwrap().text().unwrap() != "last" {}
+        let panicked = matches!(bad, Bad::ReadPanics | Bad::WritePanics);
+        assert_eq!(connection.statistics().panics() > 0, panicked, "{bad:?}");
+        connection.close();
+        connection.wait_closed(LIMIT).unwrap();
+        recorder.check().unwrap();
+    }
+}
+
+/// Takes its time with what arrives, from now on.
+#[cfg(all(feature = "tls", feature = "websocket"))]
+struct Slow {
+    inner: TcpStream,
+    now: Arc<AtomicBool>,
+}
+
+#[cfg(all(feature = "tls", feature = "websocket"))]
+impl Transport for Slow {
+    fn read(&self, buffer: &mut [u8], deadline: Option<Instant>) -> io::Result<usize> {
+        let slow = self.now.load(Ordering::SeqCst);
+        let most = if slow { 20.min(buffer.len()) } else { buffer.len() };
+        let count = Transport::read(&self.inner, &mut buffer[..most], deadline)?;
+        if slow {
+            // Paces: about a kilobyte a second.
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(count)
+    }
+
+    fn write(&self, bytes: &[u8], deadline: Instant) -> io::Result<usize> {
+        Transport::write(&self.inner, bytes, deadline)
+    }
+
+    fn finish(&self) {
+        Transport::finish(&self.inner);
+    }
+
+    fn shutdown(&self) {
+        Transport::shutdown(&self.inner);
+    }
+}
+
+#[test]
+#[cfg(all(feature = "tls", feature = "websocket"))]
+fn a_record_that_arrives_slowly_is_no_silence() {
+    within(LONG, "slow records", || {
+        let (_server, urls, authority) = secured();
+        for url in urls {
             let now = Arc::new(AtomicBool::new(false));
-            let seen = Arc::clone(&now);
+            let slow = Arc::clone(&now);
             let connector = by(move |server: &ServerAddress, _| {
                 let inner = TcpStream::connect((server.host(), server.port()))?;
-                // Only the first one goes bad.
-                let now = if seen.load(Ordering::SeqCst) {
-                    Arc::new(AtomicBool::new(false))
-                } else {
-                    Arc::clone(&seen)
-                };
-                Ok(Box::new(BadTransport { inner, bad, now }))
+                inner.set_nodelay(true)?;
+                Ok(Box::new(Slow { inner, now: Arc::clone(&slow) }))
             });
-            let recorder = Recorder::new();
-            let connection = options(&server.url())
+            let connection = options(&url)
+                .root_certificates_file(&authority.file)
                 .connector(connector)
-                .connection_listener(recorder.clone())
+                .ping_interval(Duration::from_millis(200))
+                .max_pings_out(1)
                 .connect()
                 .unwrap();
             let subscription = connection.subscribe("a").unwrap();
             connection.flush().unwrap();
             now.store(true, Ordering::SeqCst);
-            connection.publish("a", "lost, or not").unwrap();
-            if bad == Bad::ShutdownPanics {
-                connection.force_reconnect().unwrap();
-            }
-            recorder
-                .wait_for_event(LIMIT, |kind| {
-                    matches!(kind, nats_blocking::ConnectionEventKind::Resubscribed { .. })
-                })
-                .unwrap_or_else(|timeline| panic!("{bad:?}: {timeline}"));
-            connection.publish("a", "last").unwrap();
-            while subscription.next_timeout(LIMIT).unwrap().text().unwrap() != "last" {}
-            connection.close();
-            connection.wait_closed(LIMIT).unwrap();
-            recorder.check().unwrap();
+            connection.publish("a", vec![b'x'; 3000]).unwrap();
+            assert_eq!(subscription.next_timeout(LIMIT).unwrap().payload().len(), 3000);
+            assert_eq!(connection.statistics().disconnects(), 0, "{url}");
         }
     });
 }

@@ -109,6 +109,8 @@ struct TlsStream {
     held: AtomicBool,
     /// Reading has produced some of it.
     asks: AtomicBool,
+    /// Bytes have arrived in the present read, or in the last one.
+    heard: AtomicBool,
 }
 
 impl TlsStream {
@@ -119,6 +121,7 @@ impl TlsStream {
             name: name.to_owned(),
             held: AtomicBool::new(true),
             asks: AtomicBool::new(false),
+            heard: AtomicBool::new(false),
         }
     }
 
@@ -189,6 +192,7 @@ impl TlsStream {
 impl Stream for TlsStream {
     fn read(&self, buffer: &mut [u8], wait: Option<Duration>) -> io::Result<usize> {
         let wait = ReadWait::new(wait);
+        self.heard.store(false, Ordering::Relaxed);
         loop {
             let mut space = {
                 let mut session = self.session.lock();
@@ -212,7 +216,12 @@ impl Stream for TlsStream {
             if outcome? == 0 {
                 return Ok(0);
             }
+            self.heard.store(true, Ordering::Relaxed);
         }
+    }
+
+    fn has_heard(&self) -> bool {
+        self.heard.load(Ordering::Relaxed)
     }
 
     fn write(&self, bytes: &[u8]) -> io::Result<usize> {

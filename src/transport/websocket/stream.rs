@@ -29,6 +29,8 @@ pub(super) struct WebSocketStream {
     held: AtomicBool,
     /// Reading has produced some of them.
     asks: AtomicBool,
+    /// Bytes have arrived in the present read, or in the last one.
+    heard: AtomicBool,
 }
 
 struct Incoming {
@@ -61,6 +63,7 @@ impl WebSocketStream {
             outgoing: Mutex::new(Rank::Session, Outgoing::default()),
             held: AtomicBool::new(false),
             asks: AtomicBool::new(false),
+            heard: AtomicBool::new(false),
         }
     }
 
@@ -152,6 +155,7 @@ impl WebSocketStream {
 impl Stream for WebSocketStream {
     fn read(&self, buffer: &mut [u8], wait: Option<Duration>) -> io::Result<usize> {
         let wait = ReadWait::new(wait);
+        self.heard.store(false, Ordering::Relaxed);
         loop {
             let end = self.incoming.lock().decoder.end();
             if let Some(end) = end {
@@ -165,6 +169,7 @@ impl Stream for WebSocketStream {
             if count == 0 {
                 return Ok(0);
             }
+            self.heard.store(true, Ordering::Relaxed);
             match self.decode(buffer, count)? {
                 // The caller has the answer written.
                 (0, true) => return Err(io::ErrorKind::WouldBlock.into()),
@@ -172,6 +177,10 @@ impl Stream for WebSocketStream {
                 (data, _) => return Ok(data),
             }
         }
+    }
+
+    fn has_heard(&self) -> bool {
+        self.heard.load(Ordering::Relaxed) || self.inner.has_heard()
     }
 
     fn write(&self, bytes: &[u8]) -> io::Result<usize> {
