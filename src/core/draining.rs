@@ -49,10 +49,10 @@ impl Core {
         let (core, done) = (Arc::clone(self), Arc::clone(&progress));
         let body = move || {
             let outcome = core.run_drain(deadline);
-            // Nobody may be waiting for it. What else can end it, the listeners hear anyway.
-            let goes_on = !core.life().closing;
-            if let Some(error) = outcome.as_ref().err().filter(|error| error.is_timeout()) {
-                if goes_on {
+            // Nobody may be waiting for it. What else can end it, and the end of the connection,
+            // the listeners hear anyway.
+            if let Err(error) = &outcome {
+                if error.is_timeout() && !core.life().closing {
                     core.exception(error.clone());
                 }
             }

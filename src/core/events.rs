@@ -148,8 +148,10 @@ impl Queue {
 
     fn pop(&mut self) -> Option<(u64, Notice)> {
         let item = self.items.pop_front();
-        self.listed -= item.as_ref().map_or(0, |(_, notice)| listed(notice));
-        self.held -= item.as_ref().map_or(0, |(_, notice)| held(notice));
+        if let Some((_, notice)) = &item {
+            self.listed -= listed(notice);
+            self.held -= held(notice);
+        }
         if self.items.is_empty() && self.items.capacity() > 64 {
             self.items = VecDeque::new();
         }

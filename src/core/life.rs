@@ -88,8 +88,9 @@ pub(crate) struct Life {
     pub(crate) info: Arc<ServerInfo>,
     /// The server in use has announced its end.
     pub(crate) lame_duck: bool,
-    /// The server in use is being left for another one and does not count as a connection any more;
-    /// requests from the mark on go to the next one.
+    /// The server in use is being left for another one, as a lame duck or because the program asked
+    /// for that, and does not count as a connection any more; requests from the mark on go to the
+    /// next one.
     pub(crate) leaving: Option<Mark>,
     pub(crate) pool: Pool,
     pub(crate) random: Random,

@@ -82,8 +82,9 @@ pub trait Connector: Send + Sync {
 /// takes `&self`. [`TcpStream`] is one (set `nodelay` on it). Nothing is lost if a method does not
 /// keep to what it should: an error, a panic, or more bytes than there is room for ends the
 /// connection, which is then made again. A read or write that never returns, though the transport
-/// was shut down, keeps its thread: no later connection of the same handle reads, or writes, any
-/// more. Other connections, and `close`, do not wait for it. Dropping it must not wait.
+/// was shut down, keeps its thread: behind a read no other server is connected to, behind a write
+/// nothing is written to the next one. `close` and other connections do not wait for it. Dropping
+/// it must not wait.
 pub trait Transport: Send + Sync {
     /// Reads what is there, and waits for the first byte until the deadline; without one until
     /// there is a byte or the stream ends. `Ok(0)` is the end. A deadline that passes is

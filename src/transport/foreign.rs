@@ -99,7 +99,7 @@ impl ForeignStream {
         }
     }
 
-    /// A write failed, now or before.
+    /// A write failed, and with it every later one. The first failure is told.
     fn write_failed(&self, error: io::Error) -> io::Error {
         let own = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()).cloned();
         let text = error.to_string();
