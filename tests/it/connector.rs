@@ -424,7 +424,7 @@ fn break_rules(options: impl Fn() -> OptionsBuilder) {
 /// Takes its time with what arrives, from now on.
 #[cfg(all(feature = "tls", feature = "websocket"))]
 struct Slow {
-    inner: TcpStream,
+    inner: Box<dyn Transport>,
     now: Arc<AtomicBool>,
 }
 
@@ -433,7 +433,7 @@ impl Transport for Slow {
     fn read(&self, buffer: &mut [u8], deadline: Option<Instant>) -> io::Result<usize> {
         let slow = self.now.load(Ordering::SeqCst);
         let most = if slow { 20.min(buffer.len()) } else { buffer.len() };
-        let count = Transport::read(&self.inner, &mut buffer[..most], deadline)?;
+        let count = self.inner.read(&mut buffer[..most], deadline)?;
         if slow {
             // Paces: about a kilobyte a second.
             thread::sleep(Duration::from_millis(20));
@@ -442,15 +442,15 @@ impl Transport for Slow {
     }
 
     fn write(&self, bytes: &[u8], deadline: Instant) -> io::Result<usize> {
-        Transport::write(&self.inner, bytes, deadline)
+        self.inner.write(bytes, deadline)
     }
 
     fn finish(&self) {
-        Transport::finish(&self.inner);
+        self.inner.finish();
     }
 
     fn shutdown(&self) {
-        Transport::shutdown(&self.inner);
+        self.inner.shutdown();
     }
 }
 
@@ -462,10 +462,8 @@ fn a_record_that_arrives_slowly_is_no_silence() {
         for url in urls {
             let now = Arc::new(AtomicBool::new(false));
             let slow = Arc::clone(&now);
-            let connector = by(move |server: &ServerAddress, _| {
-                let inner = TcpStream::connect((server.host(), server.port()))?;
-                inner.set_nodelay(true)?;
-                Ok(Box::new(Slow { inner, now: Arc::clone(&slow) }))
+            let connector = by(move |server: &ServerAddress, deadline| {
+                Ok(Box::new(Slow { inner: tcp(server, deadline)?, now: Arc::clone(&slow) }))
             });
             let connection = options(&url)
                 .root_certificates_file(&authority.file)

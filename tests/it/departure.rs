@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use nats_blocking::testing::{Happening, Recorder, Server};
 use nats_blocking::{
-    Connection, ConnectionEventKind as Kind, ConnectionStatus, Consumer, ConsumerStatus, ErrorKind,
-    OptionsBuilder, ReconnectBuffer,
+    Connection, ConnectionEventKind as Kind, ConnectionStatus, Consumer, ConsumerStatus,
+    Dispatcher, ErrorKind, OptionsBuilder, ReconnectBuffer,
 };
 
 use crate::embedded::{LONG, quick, recorded};
@@ -53,6 +53,14 @@ impl Leaving {
     }
 }
 
+/// Answers what is asked, until it is dropped.
+fn answering(helper: &Connection) -> Dispatcher {
+    let answers = helper.dispatcher(|own, message| own.respond(&message, "here").unwrap()).unwrap();
+    answers.subscribe("ask").unwrap();
+    helper.flush().unwrap();
+    answers
+}
+
 #[test]
 fn what_is_called_while_a_lame_duck_is_left_goes_to_the_next_server() {
     within(ALL, "meanwhile", || {
@@ -60,10 +68,7 @@ fn what_is_called_while_a_lame_duck_is_left_goes_to_the_next_server() {
         let connection = &leaving.connection;
         let helper = nats_blocking::connect(leaving.second.url()).unwrap();
         let heard = helper.subscribe("news").unwrap();
-        let answers =
-            helper.dispatcher(|own, message| own.respond(&message, "here").unwrap()).unwrap();
-        answers.subscribe("ask").unwrap();
-        helper.flush().unwrap();
+        let _answers = answering(&helper);
         let silent = connection.subscribe("unanswered").unwrap();
         let before = connection.send_request("unanswered", "").unwrap();
         silent.next_timeout(LONG).unwrap();
@@ -123,11 +128,7 @@ fn a_forced_reconnect_and_a_close_do_not_wait_for_a_lame_duck() {
 fn a_forced_reconnect_keeps_what_was_requested_while_the_lame_duck_was_left() {
     within(ALL, "forced", || {
         let leaving = Leaving::begin(ALL, OptionsBuilder::fail_requests_on_disconnect);
-        let helper = nats_blocking::connect(leaving.second.url()).unwrap();
-        let answers =
-            helper.dispatcher(|own, message| own.respond(&message, "here").unwrap()).unwrap();
-        answers.subscribe("ask").unwrap();
-        helper.flush().unwrap();
+        let _answers = answering(&nats_blocking::connect(leaving.second.url()).unwrap());
         leaving.announce_end();
         let request = leaving.connection.send_request("ask", "").unwrap();
         leaving.connection.force_reconnect().unwrap();
