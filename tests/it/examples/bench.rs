@@ -300,6 +300,31 @@ fn a_bench_that_is_told_to_end_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_bench_draws_a_bar_for_whom_a_terminal_shows_it_alone() {
+    let server = NatsServer::start_plain();
+    // About a second: the bar is drawn five times in it.
+    let words = ["wake", "--count", "1000", "--server", &server.url()];
+    let bench = folder().join("bench");
+    let output = Command::new(&bench).args(words).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(![&output.stdout, &output.stderr].iter().any(|text| text.contains(&b'\r')));
+    let line = format!("{} {}", bench.display(), words.join(" "));
+    let mut terminal = Command::new("script");
+    terminal.args(["-qec", &line, "/dev/null"]).stdin(Stdio::null());
+    match terminal.output() {
+        Ok(output) => {
+            let shown = String::from_utf8_lossy(&output.stdout);
+            assert!(output.status.success(), "{shown}");
+            let bars: Vec<_> = shown.split('\r').filter(|part| part.ends_with('%')).collect();
+            assert!(bars.len() >= 2 && bars.iter().all(|bar| bar.starts_with('[')), "{shown}");
+            assert!(shown.contains("p99.9"), "{shown}");
+        }
+        // Only util-linux has it in this form.
+        Err(error) => eprintln!("no terminal to try it in: {error}"),
+    }
+}
+
+#[test]
 fn a_bench_that_nobody_reads_does_not_panic() {
     let server = NatsServer::start_plain();
     let words = ["pub", "--count", "100", "--server", &server.url()];
