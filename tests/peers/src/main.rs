@@ -114,11 +114,12 @@ fn settings(mut words: impl Iterator<Item = String>) -> Result<(Settings, bool)>
             "--ms" => settings.ms = number(value()?)?.min(5_000) as u64,
             "--only" => {
                 let parts = list(value()?);
+                let named = |part: &String| ROWS.iter().any(|row| row.id().contains(part.as_str()));
+                if let Some(part) = parts.iter().find(|part| !named(part)) {
+                    return Err(format!("no row has '{part}' in its name").into());
+                }
                 let chosen = |id: &str| parts.iter().any(|part| id.contains(part.as_str()));
                 settings.rows.retain(|row| chosen(&row.id()));
-                if settings.rows.is_empty() {
-                    return Err("no row has such a name".into());
-                }
             }
             "--peers" => wanted = Some(list(value()?)),
             other => return Err(format!("what is '{other}'? (see the head of main.rs)").into()),
@@ -130,8 +131,13 @@ fn settings(mut words: impl Iterator<Item = String>) -> Result<(Settings, bool)>
 
 /// The peers that are wanted and can be had here; says which cannot.
 fn peers(wanted: Option<&[String]>, with_go: bool) -> Result<Vec<Program>> {
+    const NAMES: [&str; 7] = ["ours", "async-ct", "async-mt", "nats", "c", "go", "raw"];
+    let unknown = |name: &&String| !NAMES.contains(&name.as_str());
+    if let Some(name) = wanted.unwrap_or_default().iter().find(unknown) {
+        return Err(format!("there is no peer '{name}', only {}", NAMES.join(", ")).into());
+    }
     let mut peers = Vec::new();
-    for name in ["ours", "async-ct", "async-mt", "nats", "c", "go", "raw"] {
+    for name in NAMES {
         // Ourselves and the limit are in every comparison.
         let always = name == "ours" || name == "raw";
         let chosen = wanted.is_none_or(|wanted| wanted.iter().any(|one| one == name));
